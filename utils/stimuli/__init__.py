@@ -1,0 +1,1 @@
+"""Images that a model can look at: generated objects and natural photographs."""
