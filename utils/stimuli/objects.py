@@ -321,14 +321,18 @@ def render(recipe: Recipe) -> np.ndarray:
     )
     layers = []
     for k, (surface, weight) in enumerate(zip(surfaces, (alpha, 1 - alpha), strict=True)):
-        # Mean and contrast are matched where the surface is seen, so that neither is a cue.
-        total = weight.sum()
-        mean = (weight * surface).sum() / total
-        spread = np.sqrt((weight * (surface - mean) ** 2).sum() / total) + 1e-3
-        grey = recipe.luminance[k] + recipe.contrast[k] * (surface - mean) / spread
+        # Few very bright points would be clipped, and less contrast would give their texture away.
+        relief = _standardise(np.tanh(0.5 * _standardise(surface, weight)), weight)
+        grey = recipe.luminance[k] + recipe.contrast[k] * relief
         layers.append(grey * recipe.tint[k][:, None, None])  # [3, 32, 32]
     picture = alpha * layers[0] + (1 - alpha) * layers[1]
     return np.round(255 * np.clip(picture, 0, 1)).astype(np.uint8)
+
+
+def _standardise(surface: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Give a surface mean 0 and standard deviation 1 where it is seen."""
+    mean = np.average(surface, weights=weight)
+    return (surface - mean) / np.sqrt(np.average((surface - mean) ** 2, weights=weight))
 
 
 def _render_all(recipes: list[Recipe]) -> Stimuli:

@@ -1,0 +1,124 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from utils.measures.attention_geometry import (
+    mean_attention_distance,
+    rollout,
+    uniform_attention_distance,
+)
+
+
+def random_maps(*shape, seed=0):
+    logits = torch.from_numpy(np.random.default_rng(seed).normal(size=shape)) * 2
+    return logits.softmax(-1)
+
+
+def uniform_maps(tokens, batch=1, heads=1):
+    return torch.full((batch, heads, tokens, tokens), 1 / tokens)
+
+
+def test_two_patches_are_one_patch_apart():
+    for grid in ((2, 1), (1, 2)):
+        assert uniform_attention_distance(grid, 16) == 8  # half of the weight stays in place
+        assert mean_attention_distance(uniform_maps(2), grid, 16, prefix=0).item() == 8
+        swap = torch.tensor([[[[0.0, 1.0], [1.0, 0.0]]]])
+        assert mean_attention_distance(swap, grid, 16, prefix=0).item() == 16
+
+
+def test_a_square_of_four_patches_by_hand():
+    expected = 10 * (0 + 1 + 1 + math.sqrt(2)) / 4
+    assert uniform_attention_distance((2, 2), 10) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (3, 5), (14, 14)])
+def test_uniform_attention_has_the_uniform_distance(grid):
+    found = mean_attention_distance(uniform_maps(grid[0] * grid[1]), grid, 16, prefix=0)
+    assert found.item() == pytest.approx(uniform_attention_distance(grid, 16), rel=1e-6)
+
+
+def test_the_uniform_distance_of_a_large_square_nears_that_of_two_random_points():
+    # 0.5214 sides, the mean distance of two points in the unit square
+    assert uniform_attention_distance((60, 60), 1 / 60) == pytest.approx(0.5214, abs=1e-3)
+
+
+def test_attention_to_itself_has_no_distance():
+    maps = torch.eye(12).expand(2, 3, 12, 12)
+    assert torch.equal(mean_attention_distance(maps, (3, 4), 16, prefix=0), torch.zeros(2, 3))
+
+
+def test_prefix_queries_and_keys_do_not_count():
+    maps = random_maps(2, 3, 14, 14)
+    patches = maps[..., 2:, 2:]
+    expected = mean_attention_distance(
+        patches / patches.sum(-1, keepdim=True), (3, 4), 16, prefix=0
+    )
+    torch.testing.assert_close(mean_attention_distance(maps, (3, 4), 16, prefix=2), expected)
+
+
+def test_distances_equal_a_reference_written_as_loops():
+    rows, columns, patch = 3, 5, 8
+    maps = random_maps(2, 2, 16, 16)
+    expected = np.zeros((2, 2))
+    for b, h in np.ndindex(2, 2):
+        for q in range(15):
+            row = maps[b, h, 1 + q, 1:].numpy()
+            for k in range(15):
+                away = math.dist(divmod(q, columns), divmod(k, columns))
+                expected[b, h] += patch * away * row[k] / row.sum() / 15
+    found = mean_attention_distance(maps, (rows, columns), patch, prefix=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    found = mean_attention_distance(maps.float(), (rows, columns), patch, prefix=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_rows_spent_on_the_prefix_make_the_head_nan():
+    maps = random_maps(1, 2, 5, 5)
+    maps[0, 1, 3] = torch.eye(5)[0]
+    assert mean_attention_distance(maps, (2, 2), 16, prefix=1).isnan().tolist() == [[False, True]]
+
+
+def test_maps_that_do_not_fit_the_grid_are_refused():
+    for bad in (torch.ones(1, 1, 9, 9), torch.ones(1, 1, 1, 5), torch.ones(1, 5, 5)):
+        with pytest.raises(ValueError, match=r"needs maps \[batch, heads, 5, 5\] for 1 prefix"):
+            mean_attention_distance(bad, (2, 2), 16, prefix=1)
+    with pytest.raises(ValueError, match="mean_attention_distance got NaN"):
+        mean_attention_distance(torch.full((1, 1, 4, 4), math.nan), (2, 2), 16, prefix=0)
+
+
+def test_rollout_of_identity_is_identity():
+    identity = torch.eye(5).expand(2, 3, 5, 5)
+    torch.testing.assert_close(rollout([identity] * 4), torch.eye(5).expand(2, 5, 5))
+
+
+def test_rollout_of_one_uniform_layer_is_half_identity_half_uniform():
+    expected = (torch.eye(4) + 1 / 4) / 2
+    torch.testing.assert_close(rollout([uniform_maps(4, heads=2)])[0], expected)
+
+
+def test_rollout_equals_the_product_from_the_last_layer_to_the_first():
+    layers = [random_maps(2, 3, 6, 6, seed=seed) for seed in range(4)]
+    expected = np.stack([np.eye(6)] * 2)
+    for layer in layers:
+        expected = (0.5 * layer.numpy().mean(1) + 0.5 * np.eye(6)) @ expected
+    found = rollout(layers)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-12)
+    found = rollout({str(i): layer.half() for i, layer in enumerate(layers)}.values())
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_rollout_refuses_what_it_cannot_multiply():
+    with pytest.raises(ValueError, match="rollout got no maps"):
+        rollout([])
+    with pytest.raises(ValueError, match=r"\(2, 3, 1, 6\) in map 0: read all rows"):
+        rollout([torch.ones(2, 3, 1, 6)])
+    with pytest.raises(ValueError, match="same tokens in every layer"):
+        rollout([uniform_maps(4), uniform_maps(6)])
+    with pytest.raises(ValueError, match="rollout got NaN"):
+        rollout([torch.full((1, 1, 4, 4), math.nan)])
+    with pytest.raises(ValueError, match="rollout is defined for"):
+        rollout([-uniform_maps(4)])

@@ -1,0 +1,89 @@
+"""Where attention goes: how far, in pixels, and from which tokens through all layers."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from utils.measures.vector_measures import check_range, float64, float_responses
+
+
+def mean_attention_distance(
+    maps: Tensor, grid: tuple[int, int], patch_size: float, prefix: int
+) -> Tensor:
+    """Distance in pixels from query patch to key patch, weighted by attention, for every head.
+
+    `maps` [batch, heads, queries, keys] of all rows, for `prefix` special tokens and then the
+    patches of `grid` (rows, columns), each `patch_size` pixels wide → [batch, heads], the mean over
+    patch queries, from 0 to the grid's diagonal. Prefix queries and keys are dropped, rows
+    renormalised over patches; a row with all its mass on the prefix makes its head NaN.
+    ValueError for other shapes, NaN, infinite or negative weights.
+    Source: raghu2021do. Chapters 2.4 and 3.
+    """
+    x = float_responses(maps, "mean_attention_distance")
+    rows, columns = grid
+    tokens = prefix + rows * columns
+    if x.ndim != 4 or x.shape[-2:] != (tokens, tokens):
+        raise ValueError(
+            f"mean_attention_distance needs maps [batch, heads, {tokens}, {tokens}] for {prefix} "
+            f"prefix tokens and a {rows} × {columns} grid, got shape {tuple(x.shape)}: read all "
+            "rows (rows='all'), and check grid and prefix."
+        )
+    low, high = (bound.item() for bound in x.aminmax())
+    check_range(low, high, "mean_attention_distance", signed=False)
+    patches = float64(x[..., prefix:, prefix:])  # [batch, heads, patches, patches]
+    axes = (torch.arange(rows).double(), torch.arange(columns).double())
+    places = torch.cartesian_prod(*axes).to(patches.device)  # [patches, 2]
+    pixels = patch_size * (places[:, None] - places).norm(dim=-1)  # [patches, patches]
+    distance = torch.einsum("bhqk,qk->bhq", patches, pixels) / patches.sum(-1)
+    return distance.mean(-1).to(x)
+
+
+def uniform_attention_distance(grid: tuple[int, int], patch_size: float) -> float:
+    """Mean attention distance in pixels of a head that attends to all patches alike.
+
+    `grid` (rows, columns) of patches `patch_size` pixels wide: the mean distance of all pairs of
+    patches, each with itself included. The reference for mean_attention_distance. Chapter 2.4.
+    """
+    rows, columns = grid
+    # An offset of (i, j) patches occurs (rows − i)(columns − j) times in each direction.
+    total = sum(
+        (1 + (i > 0)) * (1 + (j > 0)) * (rows - i) * (columns - j) * math.hypot(i, j)
+        for i in range(rows)
+        for j in range(columns)
+    )
+    return patch_size * total / (rows * columns) ** 2
+
+
+def rollout(maps: Iterable[Tensor]) -> Tensor:
+    """Attention rollout: how much of each input token reaches each output token.
+
+    `maps`, first layer first, each [batch, heads, tokens, tokens] → [batch, tokens, tokens], rows
+    sum to 1; row 0 is the class token's. Heads are averaged, the residual path is half of every
+    layer, layers are multiplied. A heuristic: it ignores values, MLPs and norms.
+    ValueError for no maps, other or unequal shapes, NaN, infinite or negative weights.
+    Source: abnar2020quantifying. Chapter 3.
+    """
+    result = None
+    for layer, weights in enumerate(maps):
+        x = float_responses(weights, "rollout")
+        if x.ndim != 4 or x.shape[-1] != x.shape[-2]:
+            raise ValueError(
+                f"rollout needs maps [batch, heads, tokens, tokens], got shape {tuple(x.shape)} "
+                f"in map {layer}: read all rows of layers that attend over all tokens."
+            )
+        low, high = (bound.item() for bound in x.aminmax())
+        check_range(low, high, "rollout", signed=False)
+        mixed = float64(x).mean(1)  # [batch, tokens, tokens]
+        mixed = mixed / mixed.sum(-1, keepdim=True)
+        mixed = (mixed + torch.eye(x.shape[-1]).to(mixed)) / 2
+        if result is not None and result.shape != mixed.shape:
+            raise ValueError(
+                f"rollout got {tuple(mixed.shape)} tokens in map {layer} after "
+                f"{tuple(result.shape)}: it needs the same tokens in every layer."
+            )
+        result = mixed if result is None else mixed @ result
+    if result is None:
+        raise ValueError("rollout got no maps: give one map per layer, first layer first.")
+    return result.to(x)
