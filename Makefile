@@ -1,0 +1,58 @@
+# Two commands make the book and check it; both set up `.venv` themselves.
+PYTHON := .venv/bin/python
+WANTED := $(shell cat pyproject.toml requirements.txt constraints.txt | cksum | cut -d' ' -f1)
+INSTALLED := .venv/installed-$(WANTED)
+
+.PHONY: help book test serve clean env
+
+help:
+	@echo "make book    render the book into _build/html (quick when nothing changed)"
+	@echo "make test    run the unit tests, every chapter, and the page tests"
+	@echo "make serve   show the rendered book on http://localhost:8000"
+	@echo "make clean   remove what was rendered, with all executed cells"
+	@echo "The first of them sets up the Python environment in .venv; the others find it ready."
+
+book: $(INSTALLED)
+	@echo "Rendering the book: every chapter whose cells may have changed is run."
+	@$(PYTHON) -m utils.book.build
+
+test: $(INSTALLED)
+	@echo "Testing the code, the chapters and, where a browser is found, the rendered pages."
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=180 tests chapters
+
+serve: book
+	@$(PYTHON) -m http.server 8000 --bind localhost --directory _build/html
+
+clean:
+	@echo "Removing _build."
+	@rm -rf _build
+
+env: $(INSTALLED)
+
+# The stamp's name carries a checksum of what was asked for, so a change asks for a new one.
+$(INSTALLED):
+	@found=; if ! $(PYTHON) -c "" 2>/dev/null; then \
+		for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+			if $$candidate -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then \
+				found=$$candidate; break; \
+			fi; \
+		done; \
+		if [ -z "$$found" ]; then \
+			echo "The book needs Python 3.11 or newer, and none was found: install it, then try again."; \
+			exit 1; \
+		fi; \
+		echo "Making a Python environment in .venv with $$($$found --version)."; \
+		$$found -m venv --clear .venv || { \
+			echo "Python could not make a virtual environment: install its venv module" \
+				"(on Debian and Ubuntu the package python3-venv), then try again."; \
+			rm -rf .venv; exit 1; }; \
+	fi
+	@echo "Installing what the book needs into .venv (about 6 GB with PyTorch on Linux)."
+	@if $(PYTHON) -m pip install --quiet --constraint constraints.txt uv; then \
+		$(PYTHON) -m uv pip install --quiet --python $(PYTHON) -c constraints.txt -r requirements.txt; \
+	else \
+		echo "uv could not be installed; going on with pip, which takes some minutes."; \
+		$(PYTHON) -m pip install --quiet -c constraints.txt -r requirements.txt; \
+	fi
+	@rm -f .venv/installed-* && touch $@

@@ -1,0 +1,200 @@
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+from torch.nn import functional as F
+
+from utils.stimuli import objects
+
+# sha256 of the first 100 images as uint8: a change voids every trained model.
+GOLDEN = {
+    "train": "08e264a89cf168d0448fe91141cc60338b12685d560a62d7defd63014b602789",
+    "validation": "ab3c96aaeaa1b642dacdaf30fd1989b08dfb4ea39c5500b9ff4def80122ac309",
+    "test": "e50d2fb88c3d6c0f324c3ee99aabf232767790aa5a00114f5e34cf648f3d1f58",
+}
+
+
+@pytest.fixture(scope="module")
+def recipes():
+    return {split: [objects.draw(split, 0, i) for i in range(2000)] for split in objects.SPLITS}
+
+
+def everything(recipes):
+    return [recipe for split in recipes.values() for recipe in split]
+
+
+@pytest.mark.parametrize("split", objects.SPLITS)
+def test_the_first_hundred_images_are_the_golden_ones(split):
+    images = objects.load(split, n=100).images
+    pixels = (images * 255).round().to(torch.uint8)
+    assert torch.equal(pixels.float() / 255, images)
+    assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest() == GOLDEN[split]
+
+
+def test_image_i_depends_only_on_split_seed_and_i():
+    ten, hundred = objects.load("test", n=10), objects.load("test", n=100)
+    assert torch.equal(hundred.images[:10], ten.images)
+    assert torch.equal(hundred.labels[:10], ten.labels)
+    assert not torch.equal(objects.load("test", n=10, seed=1).images, ten.images)
+    assert not torch.equal(objects.load("validation", n=10).images, ten.images)
+
+
+def test_shapes_types_and_range_are_as_documented():
+    stimuli = objects.load("test", n=20)
+    assert stimuli.images.shape == (20, 3, 32, 32)
+    assert stimuli.images.dtype == stimuli.centre.dtype == torch.float32
+    assert 0 <= stimuli.images.min() < stimuli.images.max() <= 1
+    assert stimuli.labels.dtype == stimuli.texture.dtype == stimuli.shape.dtype == torch.int64
+    assert stimuli.centre.shape == (20, 2)
+    assert len(stimuli[:5]) == 5
+    assert torch.equal(stimuli[stimuli.labels == 3].labels.unique(), torch.tensor([3]))
+
+
+def test_each_cue_is_right_in_nineteen_of_twenty_and_the_two_are_independent(recipes):
+    drawn = everything(recipes)
+    shape = np.array([recipe.shape == recipe.label for recipe in drawn])
+    texture = np.array([recipe.texture == recipe.label for recipe in drawn])
+    for right in (shape, texture):
+        assert stats.binomtest(int(right.sum()), len(right), 0.95).pvalue > 0.001
+    table = [[(shape & texture).sum(), (shape & ~texture).sum()]]
+    table += [[(~shape & texture).sum(), (~shape & ~texture).sum()]]
+    assert stats.chi2_contingency(table).pvalue > 0.001
+
+
+def test_classes_are_balanced(recipes):
+    counts = np.bincount([recipe.label for recipe in everything(recipes)], minlength=10)
+    assert stats.chisquare(counts).pvalue > 0.001
+
+
+def test_a_viewer_of_both_cues_reaches_the_stated_ceiling_and_no_more(recipes):
+    rng = np.random.default_rng(0)
+    drawn = everything(recipes)
+    picks = [(recipe.shape, recipe.texture)[rng.integers(2)] for recipe in drawn]
+    right = np.mean([pick == recipe.label for pick, recipe in zip(picks, drawn, strict=True)])
+    assert objects.ACCURACY_CEILING == pytest.approx(0.95)
+    assert right == pytest.approx(objects.ACCURACY_CEILING, abs=0.012)
+
+
+def test_the_object_covers_a_quarter_to_three_fifths_of_the_image(recipes):
+    covered = [objects.mask(recipe).mean() for recipe in recipes["train"][:1000]]
+    assert 0.25 <= min(covered) <= max(covered) <= 0.60
+
+
+def test_splits_cut_from_regions_at_least_32_pixels_apart(recipes):
+    columns = {}
+    for split, drawn in recipes.items():
+        for recipe in drawn:
+            for crop in filter(None, (recipe.object_crop, recipe.ground_crop)):
+                photograph, left, top, side = crop
+                height, width = objects.luminance(photograph).shape
+                assert 0 <= left <= width - side
+                assert 0 <= top <= height - side
+                columns.setdefault(photograph, {}).setdefault(split, []).append((left, left + side))
+    assert len(columns) == len(objects.SOURCES) + len(objects.BACKGROUNDS)
+    for photograph, spans in columns.items():
+        ends = [(min(a for a, _ in spans[s]), max(b for _, b in spans[s])) for s in objects.SPLITS]
+        for (_, stop), (start, _) in itertools.pairwise(ends):
+            assert start - stop >= 32, photograph
+
+
+def test_neither_mean_luminance_nor_contrast_nor_tint_tells_the_texture(recipes):
+    seen = {"mean": [], "contrast": [], "red": []}
+    texture = []
+    for recipe in recipes["train"]:
+        inside = objects.mask(recipe) > 0.99
+        picture = objects.render(recipe)[:, inside] / 255
+        grey = (picture / recipe.tint[0][:, None]).mean(0)
+        seen["mean"].append(grey.mean())
+        seen["contrast"].append(grey.std())
+        seen["red"].append(picture[0].mean() / picture.mean())
+        texture.append(recipe.texture)
+    texture = np.array(texture)
+    for name, values in seen.items():
+        groups = [np.array(values)[texture == k] for k in range(10)]
+        between = np.var([group.mean() for group in groups])
+        assert between < 0.03 * np.var(values), name
+
+
+def test_a_neutral_cue_is_marked_and_leaves_the_other_as_it_was():
+    both = objects.load("test", n=20)
+    shape = objects.load("test", n=20, cue="shape")
+    texture = objects.load("test", n=20, cue="texture")
+    assert (shape.texture == -1).all()
+    assert (texture.shape == -1).all()
+    assert torch.equal(shape.shape, both.shape)
+    assert torch.equal(texture.texture, both.texture)
+    assert torch.equal(shape.labels, texture.labels)
+
+
+def test_cue_conflict_holds_every_ordered_pair_once_in_ninety():
+    stimuli = objects.cue_conflict(n=180)
+    for block in (stimuli[:90], stimuli[90:]):
+        pairs = set(zip(block.shape.tolist(), block.texture.tolist(), strict=True))
+        assert len(pairs) == 90
+    assert (stimuli.shape != stimuli.texture).all()
+    assert torch.equal(stimuli.labels, stimuli.shape)
+    assert torch.equal(objects.cue_conflict(n=7).images, stimuli.images[:7])
+
+
+def test_outlines_have_unit_area_and_their_centroid_at_the_origin():
+    for outline in objects.outlines():
+        following = np.roll(outline, -1, axis=0)
+        cross = outline[:, 0] * following[:, 1] - outline[:, 1] * following[:, 0]
+        assert abs(cross.sum()) / 2 == pytest.approx(1)
+        centroid = ((outline + following) * cross[:, None]).sum(0)
+        assert centroid == pytest.approx([0, 0], abs=1e-9)
+
+
+def small_cnn() -> nn.Module:
+    layers, inputs = [], 3
+    for width in (32, 64, 96):
+        layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)]
+        inputs = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+
+
+@pytest.mark.slow
+def test_a_small_cnn_learns_either_cue_alone_equally_well():
+    images, epochs, accuracy = 20_000, 5, {}
+    for cue in ("shape", "texture"):
+        torch.manual_seed(0)
+        train = objects.load("train", images, cue=cue)
+        held_out = objects.load("validation", 2000, cue=cue)
+        model = small_cnn()
+        optimiser = torch.optim.AdamW(model.parameters())
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, 4e-3, total_steps=epochs * (images // 128)
+        )
+        for _ in range(epochs):
+            for rows in torch.randperm(images)[: images // 128 * 128].view(-1, 128):
+                loss = F.cross_entropy(model(train.images[rows] - 0.5), train.labels[rows])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+        model.eval()
+        with torch.inference_mode():
+            right = model(held_out.images - 0.5).argmax(1) == held_out.labels
+        accuracy[cue] = right.float().mean().item()
+    assert min(accuracy.values()) > 0.7
+    assert abs(accuracy["shape"] - accuracy["texture"]) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: objects.load("tset"), "no split 'tset'; choose one of train, validation, test"),
+        (lambda: objects.load(n=0), "10,000 stimuli, so n must lie between 1 and that; got 0"),
+        (lambda: objects.load(n=10_001), "n must lie between 1 and that; got 10001"),
+        (lambda: objects.load(cue="colour"), "no cue 'colour'; choose 'both'"),
+        (lambda: objects.cue_conflict(n=0), "n of at least 1, got 0"),
+    ],
+)
+def test_bad_input_is_answered_by_one_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call()

@@ -1,0 +1,57 @@
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import lint
+import nbformat
+import pytest
+import yaml
+from pybtex.database import parse_file
+
+from utils.book.runtime import SETUP_CELL
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
+PAGES = sorted((ROOT / "chapters").glob("*.md"))
+
+
+def listed(node) -> list[str]:
+    """The files that a table of contents names, at any depth."""
+    if isinstance(node, list):
+        return [name for item in node for name in listed(item)]
+    if not isinstance(node, dict):
+        return []
+    own = [node[key] for key in ("root", "file") if key in node]
+    return own + [name for value in node.values() for name in listed(value)]
+
+
+def test_the_table_of_contents_names_every_chapter_and_nothing_else():
+    named = set(listed(yaml.safe_load((ROOT / "_toc.yml").read_text())))
+    there = {str(p.relative_to(ROOT).with_suffix("")) for p in NOTEBOOKS + PAGES}
+    assert named == there
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("rule", lint.RULES, ids=lambda rule: rule.__name__)
+def test_chapter_has_no(rule, chapter):
+    assert rule(nbformat.read(chapter, as_version=4)) == []
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS + PAGES, ids=lambda path: path.stem)
+def test_every_citation_is_in_the_bibliography(page):
+    known = set(parse_file(str(ROOT / "references.bib")).entries)
+    assert lint.cited(page.read_text()) <= known
+
+
+def test_alternative_texts_are_unique_across_the_book():
+    alts = Counter(
+        alt for chapter in NOTEBOOKS for alt in lint.alt_texts(nbformat.read(chapter, as_version=4))
+    )
+    assert [alt for alt, times in alts.items() if times > 1] == []
+
+
+def test_the_set_up_cell_fetches_this_version_from_the_repository_of_the_book():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    assert f'URL, VERSION = "{url}", "{version}"' in SETUP_CELL

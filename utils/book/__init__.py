@@ -1,0 +1,1 @@
+"""What the chapters share: the set-up of a run, the one figure style, interactive pictures."""

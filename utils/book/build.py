@@ -1,0 +1,83 @@
+"""Render the book: `python -m utils.book.build`.
+
+A warning or a failing cell makes the build fail, and every build after it until it is mended.
+Executed cells are kept in `_build/.jupyter_cache` for as long as nothing that a cell imports or
+reads has changed; everything else below `_build` is made anew, because Sphinx repeats no warning
+about a page that it does not read again.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CELL_SOURCES = ("utils", "zoo", "results", "constraints.txt")
+PAGE_SOURCES = ("chapters", "_static", "_config.yml", "_toc.yml", "references.bib")
+
+
+def fingerprint(root, names):
+    """Return the sha256 (hex) over path and content of all files below the named ones.
+
+    Names that do not exist count as empty; caches and hidden files are left out.
+    """
+    digest = hashlib.sha256()
+    for name in names:
+        top = root / name
+        for path in [top] if top.is_file() else sorted(top.rglob("*")):
+            parts = path.relative_to(root).parts
+            if path.is_file() and not any(p == "__pycache__" or p.startswith(".") for p in parts):
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                digest.update(f"{'/'.join(parts)}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def is_current(root=ROOT):
+    """Return whether the rendered pages were made from the files as they are now."""
+    rendered = _read(root / "_build/rendered-from")
+    return (root / "_build/html/index.html").is_file() and rendered == fingerprint(
+        root, CELL_SOURCES + PAGE_SOURCES
+    )
+
+
+def build(root=ROOT):
+    """Render the book below `root` unless it is current; return the exit status."""
+    index = root / "_build/html/index.html"
+    if is_current(root):
+        print("Nothing changed since the pages were last rendered.")
+        print(index)
+        return 0
+    cells = fingerprint(root, CELL_SOURCES)
+    sources = fingerprint(root, CELL_SOURCES + PAGE_SOURCES)
+    _clear(root / "_build", keep_cache=_read(root / "_build/executed-with") == cells)
+    (root / "_build/executed-with").write_text(cells)
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    options = ["build", "-W", "-n", "--keep-going", "."]
+    # Chapters run on what the checkout holds; a model hub is never asked.
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    status = subprocess.run(command + options, cwd=root, env=environment, check=False).returncode
+    if status or not index.is_file():
+        print("The book was not rendered: see the messages above.", file=sys.stderr)
+        return status or 1
+    (root / "_build/rendered-from").write_text(sources)
+    print(index)
+    return 0
+
+
+def _read(path):
+    return path.read_text() if path.is_file() else None
+
+
+def _clear(folder, keep_cache):
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and not (keep_cache and path.name == ".jupyter_cache"):
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(build())

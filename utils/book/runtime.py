@@ -1,0 +1,157 @@
+"""The set-up that every chapter runs first: find the book, choose the device, seed, say what runs.
+
+Only the standard library is imported at the top, because on a borrowed runtime (Colab, Kaggle)
+this module is what installs the rest.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The first code cell of every chapter, letter for letter (tests/test_chapters.py compares). It
+# has to stand alone: outside a checkout there is nothing yet that it could import.
+SETUP_CELL = """\
+import os  # the same set-up in every chapter: finds the book, or fetches it where there is none
+import sys
+from pathlib import Path
+
+URL, VERSION = "https://github.com/seeing-sparsely/seeing-sparsely", "0.1.0"
+places = [Path.cwd(), *Path.cwd().parents, Path.cwd() / f"seeing-sparsely-{VERSION}"]
+book = next((p for p in places if (p / "utils/book/runtime.py").is_file()), places[-1])
+clone = f"git clone -q --depth 1 -b v{VERSION} {URL} {book.name}"
+if not (book / "utils").is_dir() and os.system(clone):
+    raise RuntimeError(f"Could not fetch {URL} at v{VERSION}: check git and the network.")
+sys.path.insert(0, str(book))
+sys.modules.pop("utils", None)
+from utils.book import runtime
+
+device = runtime.setup(install=book == places[-1])
+"""
+
+# A runtime's own builds of these fit its driver and each other: they are never replaced.
+PROTECTED = ("torch", "torchvision", "numpy")
+
+
+def version() -> str:
+    """The book's version, as pyproject.toml of this checkout states it."""
+    return _project()["version"]
+
+
+def setup(seed: int = 0, install: bool = False):
+    """Make this Python ready for a chapter and say in one line what runs where.
+
+    Puts this checkout first on the path, seeds Python, NumPy and PyTorch, applies the figure
+    style. `install` first installs missing dependencies: for a fetched copy on a borrowed runtime.
+    Returns the `torch.device`: CUDA if there is one, else Apple's MPS, else the CPU.
+    Raises ValueError if `seed` is not an integer from 0 to 2**32 - 1. Used by every chapter.
+    """
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"The seed must be an integer from 0 to 2**32 - 1, not {seed!r}.")
+    _put_checkout_first()
+    if install:
+        install_missing()
+    import numpy
+    import timm
+    import torch
+
+    from utils.book import plotting
+
+    random.seed(seed)
+    numpy.random.seed(seed)  # noqa: NPY002 - libraries still draw from the global generator
+    torch.manual_seed(seed)
+    plotting.use_style()
+    device, name = _device()
+    print(
+        f"Seeing Sparsely {version()} runs on {name}, "
+        f"with torch {torch.__version__} and timm {timm.__version__}."
+    )
+    return device
+
+
+def install_missing() -> list[str]:
+    """Install with pip the dependencies of the book that are not there, and nothing else.
+
+    The torch, torchvision and numpy that are there stay exactly as they are. Returns the
+    requirements that were installed; an empty list means that pip was not called.
+    Raises RuntimeError if pip fails.
+    """
+    missing = [
+        requirement for requirement in _project()["dependencies"] if _is_missing(requirement)
+    ]
+    if not missing:
+        return []
+    pins = [f"{name}=={found}" for name in PROTECTED if (found := _installed(name))]
+    print(f"Installing {', '.join(missing)}; staying with {', '.join(pins) or 'what is there'}.")
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("\n".join(pins))
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(constraints)]
+        done = subprocess.run([*pip, *missing])
+    if done.returncode:
+        raise RuntimeError(
+            f"pip could not install {', '.join(missing)} beside {', '.join(pins) or 'Python'}: "
+            "read its message above, install these by hand, and run the cell again."
+        )
+    importlib.invalidate_caches()
+    return missing
+
+
+def _put_checkout_first() -> None:
+    """Make `import utils` mean this checkout, whatever else is called utils."""
+    sys.path[:] = [str(ROOT), *(entry for entry in sys.path if entry != str(ROOT))]
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "utils":
+            folders = list(getattr(module, "__path__", [""]))
+            if (
+                not Path(getattr(module, "__file__", None) or folders[0])
+                .resolve()
+                .is_relative_to(ROOT)
+            ):
+                del sys.modules[name]
+
+
+def _device():
+    """The best device and the name it goes by."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda"), f"cuda ({torch.cuda.get_device_name()})"
+    if torch.backends.mps.is_available():
+        return torch.device("mps"), "mps (Apple GPU)"
+    return torch.device("cpu"), "cpu"
+
+
+def _project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _is_missing(requirement: str) -> bool:
+    """Whether a requirement such as "timm>=1.0.12,<2" is absent, or there in an unfit version."""
+    name = re.match(r"[\w.-]+", requirement)[0]
+    found = _installed(name)
+    if name in PROTECTED:
+        # A build put on the path by hand has no metadata, but is there all the same.
+        return found is None and importlib.util.find_spec(name) is None
+    if found is None:
+        return True
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # without `packaging` a version cannot be judged, only presence
+        return False
+    return not Requirement(requirement).specifier.contains(found, prereleases=True)
