@@ -3,12 +3,13 @@ PYTHON := .venv/bin/python
 WANTED := $(shell cat pyproject.toml requirements.txt constraints.txt | cksum | cut -d' ' -f1)
 INSTALLED := .venv/installed-$(WANTED)
 
-.PHONY: help book test serve clean env
+.PHONY: help book test serve bench clean env
 
 help:
 	@echo "make book    render the book into _build/html (quick when nothing changed)"
 	@echo "make test    run the unit tests, every chapter, and the page tests"
 	@echo "make serve   show the rendered book on http://localhost:8000"
+	@echo "make bench   what reading a network costs, as a ratio to running it"
 	@echo "make clean   remove what was rendered, with all executed cells"
 	@echo "The first of them sets up the Python environment in .venv; the others find it ready."
 
@@ -23,6 +24,10 @@ test: $(INSTALLED)
 
 serve: book
 	@$(PYTHON) -m http.server 8000 --bind localhost --directory _build/html
+
+bench: $(INSTALLED)
+	@echo "Timing ours, others' ways and the plain forward pass in turns: some minutes."
+	@$(PYTHON) -m benchmarks
 
 clean:
 	@echo "Removing _build."

@@ -1,20 +1,30 @@
-// The widget manager draws sliders whose handle has no accessible name, so a screen reader says
-// only "slider". Each handle and its readout get the description that stands beside them, and the
-// handle says what the readout shows.
+// Mends what the widgets' html-manager leaves open. Loaded before it.
 (() => {
+  // It asks MathJax 2 to typeset descriptions, and stops with an error where it finds MathJax 3.
+  window.addEventListener("load", () => {
+    const { MathJax } = window;
+    if (!MathJax || MathJax.Hub) return;
+    const typeset = (element) =>
+      MathJax.startup.promise.then(() => MathJax.typesetPromise([element]));
+    MathJax.Hub = { Queue: ([, , element]) => typeset(element) };
+  });
+
+  // The handles of its sliders have no accessible name, so a screen reader says only "slider".
+  // Each handle gets the description beside it, and its value is what the readout says.
   const name = (slider) => {
     const label = slider.querySelector(".widget-label");
     const readout = slider.querySelector(".widget-readout");
-    const handles = slider.querySelectorAll("[role=slider]");
     const text = (label && label.textContent.trim()) || "slider";
-    handles.forEach((handle) => handle.setAttribute("aria-label", text));
-    if (!readout) return;
-    readout.setAttribute("role", "textbox");
-    readout.setAttribute("aria-label", `${text}: value`);
-    handles.forEach((handle) => {
-      if (handle.getAttribute("aria-valuetext") !== readout.textContent)
+    if (label && label.title === "null") label.removeAttribute("title"); // it shows as a tooltip
+    slider.querySelectorAll("[role=slider]").forEach((handle) => {
+      handle.setAttribute("aria-label", text);
+      if (readout && handle.getAttribute("aria-valuetext") !== readout.textContent)
         handle.setAttribute("aria-valuetext", readout.textContent);
     });
+    if (readout && readout.isContentEditable) {
+      readout.setAttribute("role", "textbox");
+      readout.setAttribute("aria-label", `${text}: value`);
+    }
   };
   const nameAll = () => document.querySelectorAll(".widget-slider").forEach(name);
   new MutationObserver(nameAll).observe(document.documentElement, {

@@ -1,16 +1,24 @@
 """What every chapter keeps to, as functions from a notebook to a list of faults.
 
+Longer than two screens because the rules are many, though each is short.
+
 The conventions, for authors:
 
-- The first code cell is `utils.book.runtime.SETUP_CELL`, letter for letter.
+- The title begins with the number in the file's name: `2_1_visual_system` with `# 2.1 `.
+- The first code cell is `utils.book.runtime.SETUP_CELL`, letter for letter, tagged `hide-input`.
 - A code cell has at most 15 lines; blank lines and comments do not count.
 - A cell that draws has `mystnb.image.alt` in its metadata: what is seen, in 40 characters or more,
-  different from every other. Sliders take theirs as `alts`.
-- Nothing is stored but the outputs of cells tagged `nbval-check-output`, and those always.
+  different from every other. Images in the text have theirs as `![alt](…)`, under the same rule.
+- Interactive figures come from `utils.book.widgets`, which takes the alternative texts as `alts=`.
+  A cell that calls it shows no other figure.
+- Nothing is stored but the outputs of cells tagged `nbval-check-output`, and those always; they
+  are text. The kernel is python3.
 - An exercise is five cells in this order: a text cell tagged `exercise` with `points` and
-  `minutes` in its metadata, a code cell tagged `exercise-stub`, a text cell tagged `hint` with a
-  `<details>` block, a code cell tagged `solution` and `hide-cell`, a code cell tagged
-  `hidden-test`. A chapter has at least three.
+  `minutes` (whole numbers) in its metadata and a heading `### Exercise 2.1.3: Title`, numbered by
+  chapter; a code cell tagged `exercise-stub`, where `...` stands for what is asked, and which
+  raises nothing; a text cell tagged `hint` with a `<details>` block; a code cell tagged `solution`
+  and `hide-cell`, which defines what the stub left open; a code cell tagged `hidden-test`, whose
+  asserts say in words what is wrong. A chapter with a number has at least three.
 - Text must read well without MyST: citations are the only roles, and there are no directives.
 """
 
@@ -21,18 +29,27 @@ from utils.book.runtime import SETUP_CELL
 
 MOST_LINES = 15
 SHORTEST_ALT = 40
-# Calls that leave a figure behind; `panel` and friends are found through their definitions.
-DRAWING = {
-    "plt": {"subplots", "figure", "plot", "imshow", "hist", "scatter", "bar", "show"},
-    "plotting": {"image_grid", "heatmap", "overlay"},
-    "sns": None,
+# Calls into these modules draw, whatever name they were imported under, and so do these methods.
+DRAWING_MODULES = ("matplotlib", "seaborn", "utils.book.plotting", "IPython.display.Image")
+DRAWING_METHODS = {"bar", "barh", "boxplot", "errorbar", "hist", "imshow", "plot", "scatter"}
+HARMLESS = {"utils.book.plotting.use_style", "matplotlib.pyplot.close"}
+WIDGETS = "utils.book.widgets"
+# Known without an import, so that nothing depends on finding one.
+USUAL_NAMES = {
+    "plt": "matplotlib.pyplot",
+    "sns": "seaborn",
+    "plotting": "utils.book.plotting",
+    "widgets": WIDGETS,
 }
 EXERCISE = ("exercise", "exercise-stub", "hint", "solution", "hidden-test")
 MACHINE_PATH = re.compile(
-    r"(?<![\w./~-])/(?:home|root|work|tmp|Users|mnt|opt|content)/|[A-Z]:\\\\?\w"
+    r"(?<![\w./~-])/(?:home|root|work|tmp|Users|mnt|opt|content|kaggle)/|[A-Z]:\\\\?\w"
 )
 CITATION = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
 ROLE = re.compile(r"(?<!`)\{(\w[\w:-]*)\}`")
+IMAGE = re.compile(
+    r"!\[([^\]]*)\]\(|<img\b(?:[^>]*?\balt=\"([^\"]*)\")?[^>]*>|^:alt:(.*)$", re.MULTILINE
+)
 
 
 def tags(cell) -> set[str]:
@@ -51,11 +68,17 @@ def first_line(cell) -> str:
     return cell.source.split("\n", 1)[0][:60]
 
 
+def chapter_number(notebook) -> str:
+    """The number at the head of a chapter's title, such as 2.1; empty if there is none."""
+    title = re.match(r"# ([\d.]+) ", notebook.cells[0].source)
+    return title[1] if title else ""
+
+
 def setup_faults(notebook) -> list[str]:
     cells = code_cells(notebook)
     if not cells or cells[0].source.strip() != SETUP_CELL.strip():
         return ["The first code cell is not the set-up cell (utils.book.runtime.SETUP_CELL)."]
-    return []
+    return [] if "hide-input" in tags(cells[0]) else ["The set-up cell is not tagged hide-input."]
 
 
 def length_faults(notebook) -> list[str]:
@@ -68,12 +91,38 @@ def length_faults(notebook) -> list[str]:
     return faults
 
 
-def draws(source: str, drawers: set[str]) -> bool:
-    """Whether running this source leaves a figure; learns functions that draw on the way."""
-    tree = ast.parse("\n".join(line for line in source.split("\n") if line[:1] not in "%!"))
+def parsed(cell) -> ast.Module:
+    """The code of a cell, but for lines that only IPython understands."""
+    lines = cell.source.split("\n")
+    return ast.parse("\n".join("" if line[:1] in ("%", "!") else line for line in lines))
+
+
+def learn_names(tree, names: dict[str, str]) -> None:
+    """Note what each imported name stands for: plt → matplotlib.pyplot."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {item.asname: item.name for item in node.names if item.asname}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {i.asname or i.name: f"{node.module}.{i.name}" for i in node.names}
+
+
+def called(node, names: dict[str, str]) -> str:
+    """The full dotted name of what a call calls; empty if it has none."""
+    parts, function = [], node.func
+    while isinstance(function, ast.Attribute):
+        parts.append(function.attr)
+        function = function.value
+    if not isinstance(function, ast.Name):
+        return ""
+    return ".".join([names.get(function.id, function.id), *reversed(parts)])
+
+
+def draws(tree, names: dict[str, str], drawers: set[str]) -> bool:
+    """Whether running this leaves a figure; learns the chapter's own functions that draw."""
     found = False
     for statement in tree.body:
-        drawing = any(_is_drawing(node, drawers) for node in ast.walk(statement))
+        calls = [node for node in ast.walk(statement) if isinstance(node, ast.Call)]
+        drawing = any(_is_drawing(call, names, drawers) for call in calls)
         if isinstance(statement, ast.FunctionDef):
             drawers |= {statement.name} if drawing else set()
         else:
@@ -81,41 +130,61 @@ def draws(source: str, drawers: set[str]) -> bool:
     return found
 
 
-def _is_drawing(node, drawers: set[str]) -> bool:
-    if not isinstance(node, ast.Call):
+def _is_drawing(call, names, drawers) -> bool:
+    name = called(call, names)
+    if name in HARMLESS:
         return False
-    function = node.func
-    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
-        known = DRAWING.get(function.value.id, set())
-        return known is None or function.attr in known
-    return isinstance(function, ast.Name) and function.id in drawers
+    method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    return name.startswith(DRAWING_MODULES) or name in drawers or method in DRAWING_METHODS
+
+
+def own_alt(cell) -> str | None:
+    return cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+
+
+def image_alts(text: str) -> list[str]:
+    """The alternative texts of the images in a text, empty where one has none."""
+    return ["".join(groups).strip() for groups in IMAGE.findall(text)]
 
 
 def alt_texts(notebook) -> list[str]:
-    found = [cell.metadata.get("mystnb", {}).get("image", {}).get("alt") for cell in notebook.cells]
-    return [alt for alt in found if alt is not None]
+    found = [own_alt(cell) for cell in notebook.cells if own_alt(cell) is not None]
+    return found + [alt for cell in text_cells(notebook) for alt in image_alts(cell.source)]
 
 
 def alt_faults(notebook) -> list[str]:
-    faults, drawers = [], set()
+    faults, names, drawers = [], dict(USUAL_NAMES), set()
     for cell in code_cells(notebook):
-        figure = draws(cell.source, drawers) and "widgets." not in cell.source
-        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
-        caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption")
-        if figure and len(alt) < SHORTEST_ALT:
-            faults.append(f"The figure of the cell {first_line(cell)!r} needs an alt text of 40.")
-        if alt and alt == caption:
-            faults.append(f"Alt text and caption of the cell {first_line(cell)!r} are the same.")
+        tree, name = parsed(cell), first_line(cell)
+        learn_names(tree, names)
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        interactive = [call for call in calls if called(call, names).startswith(WIDGETS)]
+        figure = draws(tree, names, drawers) and not interactive
+        if figure and len((own_alt(cell) or "").strip()) < SHORTEST_ALT:
+            faults.append(f"The figure of the cell {name!r} needs an alt text of {SHORTEST_ALT}.")
+        if own_alt(cell) and own_alt(cell) == cell.metadata.mystnb.get("figure", {}).get("caption"):
+            faults.append(f"Alt text and caption of the cell {name!r} are the same.")
+        if any("alts" not in {key.arg for key in call.keywords} for call in interactive):
+            faults.append(f"The interactive figure of the cell {name!r} is given no alts=.")
+        if any(called(call, names).startswith("ipywidgets") for call in calls):
+            faults.append(f"The cell {name!r} calls ipywidgets: take a figure of {WIDGETS}.")
+    for cell in text_cells(notebook):
+        if any(len(alt) < SHORTEST_ALT for alt in image_alts(cell.source)):
+            faults.append(f"An image in {first_line(cell)!r} needs an alt text of {SHORTEST_ALT}.")
     return faults
 
 
 def storage_faults(notebook) -> list[str]:
     faults = ["Widget states are stored."] if "widgets" in notebook.metadata else []
+    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
+        faults.append("The kernel is not python3.")
     for cell in code_cells(notebook):
-        stored = bool(cell.outputs) and cell.execution_count is not None
+        kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
         if "nbval-check-output" in tags(cell):
-            if not stored:
+            if not cell.outputs or cell.execution_count is None:
                 faults.append(f"The cell {first_line(cell)!r} is to be compared with no output.")
+            if not kinds <= {"text/plain", "text/html"}:
+                faults.append(f"The cell {first_line(cell)!r} is to be compared with an image.")
         elif cell.outputs or cell.execution_count is not None:
             faults.append(f"The cell {first_line(cell)!r} has a stored output.")
     return faults
@@ -137,34 +206,74 @@ def plain_text_faults(notebook) -> list[str]:
     faults = []
     for cell in text_cells(notebook):
         faults += [f"Role {{{role}}}." for role in ROLE.findall(cell.source) if role[:4] != "cite"]
-        if re.search(r"^(```+|:::+)\s*\{", cell.source, re.MULTILINE):
+        if re.search(r"^\s*(```+|~~~+|:::+)\s*\{", cell.source, re.MULTILINE):
             faults.append(f"A directive in the cell {first_line(cell)!r}.")
+        if re.search(r"^\([\w-]+\)=\s*$", cell.source, re.MULTILINE):
+            faults.append(f"A label in the cell {first_line(cell)!r}.")
     return faults
+
+
+def left_open(stub) -> set[str]:
+    """What a stub asks for: names set to `...`, and functions with `...` inside."""
+    return {
+        name.id if isinstance(name, ast.Name) else statement.name
+        for statement in parsed(stub).body
+        if any(isinstance(n, ast.Constant) and n.value is ... for n in ast.walk(statement))
+        for name in getattr(statement, "targets", [statement])
+    }
+
+
+def defined(cell) -> set[str]:
+    """The names that a cell sets or defines at its top level."""
+    nodes = [node for statement in parsed(cell).body for node in _outside_functions(statement)]
+    names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return names | {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+
+
+def _outside_functions(node):
+    yield node
+    if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda):
+        for child in ast.iter_child_nodes(node):
+            yield from _outside_functions(child)
 
 
 def exercise_faults(notebook, fewest: int = 3) -> list[str]:
-    faults, cells = [], notebook.cells
+    faults, cells, chapter = [], notebook.cells, chapter_number(notebook)
     starts = [i for i, cell in enumerate(cells) if "exercise" in tags(cell)]
-    if len(starts) < fewest:
+    if chapter and len(starts) < fewest:
         faults.append(f"{len(starts)} exercises; a chapter has at least {fewest}.")
-    for start in starts:
-        group, name = cells[start : start + 5], first_line(cells[start])
+    parts = [tag for cell in cells for tag in EXERCISE if tag in tags(cell)]
+    if len(parts) > len(EXERCISE) * len(starts):
+        faults.append("A stub, hint, solution or check stands outside an exercise.")
+    for place, start in enumerate(starts, start=1):
+        group, number = cells[start : start + 5], f"{chapter}.{place}"
         if len(group) < 5 or any(
             tag not in tags(cell) for tag, cell in zip(EXERCISE, group, strict=True)
         ):
-            faults.append(f"The exercise {name!r} is not followed by stub, hint, solution, check.")
+            faults.append(f"Exercise {number} is not followed by stub, hint, solution, check.")
             continue
-        text, _, hint, solution, check = group
-        for key in ("points", "minutes"):
-            if not isinstance(text.metadata.get(key), int):
-                faults.append(f"The exercise {name!r} does not say its {key}.")
-        if "<details>" not in hint.source:
-            faults.append(f"The hint of {name!r} is not hidden in <details>.")
-        if "hide-cell" not in tags(solution):
-            faults.append(f"The solution of {name!r} is not tagged hide-cell.")
-        if "assert" not in check.source:
-            faults.append(f"The check of {name!r} asserts nothing.")
+        faults += [f"Exercise {number} {fault}" for fault in _faults_of_exercise(*group, number)]
     return faults
+
+
+def _faults_of_exercise(text, stub, hint, solution, check, number):
+    if not re.search(rf"^### Exercise {re.escape(number)}: \S", text.source, re.MULTILINE):
+        yield f"has no heading '### Exercise {number}: …'."
+    for key in ("points", "minutes"):
+        if type(text.metadata.get(key)) is not int:
+            yield f"does not say its {key} as a whole number."
+    if not re.search(r"<details>.*<summary>.+</summary>.+</details>", hint.source, re.DOTALL):
+        yield "has a hint that is not hidden in <details>."
+    if "hide-cell" not in tags(solution):
+        yield "has a solution that is not tagged hide-cell."
+    asked = left_open(stub)
+    if not asked or not asked <= defined(solution):
+        yield f"leaves {sorted(asked)} open, but its solution defines {sorted(defined(solution))}."
+    asserts = [node for node in ast.walk(parsed(check)) if isinstance(node, ast.Assert)]
+    if not asserts or not all(node.msg for node in asserts):
+        yield "has a check that asserts nothing, or does not say in words what is wrong."
+    if not asked & {node.id for node in ast.walk(parsed(check)) if isinstance(node, ast.Name)}:
+        yield f"has a check that never looks at {sorted(asked)}."
 
 
 RULES = (

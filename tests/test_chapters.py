@@ -1,3 +1,5 @@
+"""The chapters as they are stored. The conventions they keep to stand in lint.py."""
+
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -45,10 +47,23 @@ def test_every_citation_is_in_the_bibliography(page):
 
 
 def test_alternative_texts_are_unique_across_the_book():
-    alts = Counter(
-        alt for chapter in NOTEBOOKS for alt in lint.alt_texts(nbformat.read(chapter, as_version=4))
-    )
-    assert [alt for alt, times in alts.items() if times > 1] == []
+    alts = [lint.alt_texts(nbformat.read(chapter, as_version=4)) for chapter in NOTEBOOKS]
+    alts += [lint.image_alts(page.read_text()) for page in PAGES]
+    times = Counter(alt for page in alts for alt in page)
+    assert [alt for alt in times if times[alt] > 1] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_images_of_a_page_have_alternative_texts(page):
+    text = page.read_text()
+    assert [alt for alt in lint.image_alts(text) if len(alt) < lint.SHORTEST_ALT] == []
+    assert text.count("{figure}") + text.count("{image}") == text.count(":alt:")
+
+
+@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_title_has_the_number_of_the_file(chapter):
+    number = ".".join(part for part in chapter.stem.split("_") if part.isdigit())
+    assert lint.chapter_number(nbformat.read(chapter, as_version=4)) == number
 
 
 def test_the_set_up_cell_fetches_this_version_from_the_repository_of_the_book():

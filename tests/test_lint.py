@@ -16,20 +16,29 @@ def text(source, *tags, **metadata):
     return nbformat.v4.new_markdown_cell(source, metadata={"tags": list(tags)} | metadata)
 
 
-def exercise(**changes):
+def exercise(place=1, **changes):
     cells = {
-        "text": text("### Exercise", "exercise", points=1, minutes=5),
+        "text": text(f"### Exercise 7.{place}: One", "exercise", points=1, minutes=5),
         "stub": code("answer = ...", "exercise-stub"),
         "hint": text("<details><summary>Hint</summary>\n\nx\n\n</details>", "hint"),
         "solution": code("answer = 1", "solution", "hide-cell"),
-        "check": code("assert answer == 1", "hidden-test"),
+        "check": code("assert answer == 1, 'One is one.'", "hidden-test"),
     }
     return [cell for cell in (cells | changes).values() if cell is not None]
 
 
-def chapter(*cells, exercises=3):
-    cells = [code(SETUP_CELL), *cells, *(cell for _ in range(exercises) for cell in exercise())]
-    return nbformat.v4.new_notebook(cells=list(cells))
+def chapter(*cells, exercises=3, title="# 7 Seven"):
+    parts = [cell for place in range(1, exercises + 1) for cell in exercise(place)]
+    return nbformat.v4.new_notebook(
+        cells=[text(title), code(SETUP_CELL, "hide-input"), *cells, *parts],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+
+
+def with_exercise(**changes):
+    notebook = chapter(exercises=2)
+    notebook.cells += exercise(3, **changes)
+    return notebook
 
 
 def drawing(alt):
@@ -42,9 +51,15 @@ def stored(*tags):
     return cell
 
 
-def without_setup():
+def stored_image():
+    cell = stored("nbval-check-output")
+    cell.outputs = [nbformat.v4.new_output("display_data", data={"image/png": "AAAA"})]
+    return cell
+
+
+def changed(change):
     notebook = chapter()
-    del notebook.cells[0]
+    change(notebook)
     return notebook
 
 
@@ -54,6 +69,9 @@ GOOD = chapter(
     stored("nbval-check-output"),
     code("\n".join(["x = 1", "", "# why"] * 15)),
     code("def panel(i):\n    return plt.subplots()"),
+    code("widgets.slider([panel(i) for i in range(3)], labels=labels, alts=alts)"),
+    code("plotting.use_style()\n%matplotlib inline"),
+    text(f"![{ALT[::-1]}](line.png) and a [link](https://example.org/home/page)"),
 )
 
 
@@ -65,7 +83,8 @@ def test_a_good_chapter_has_no(rule):
 @pytest.mark.parametrize(
     ("rule", "notebook", "says"),
     [
-        (lint.setup_faults, without_setup(), "not the set-up cell"),
+        (lint.setup_faults, changed(lambda n: n.cells.pop(1)), "not the set-up cell"),
+        (lint.setup_faults, changed(lambda n: n.cells[1].metadata.clear()), "hide-input"),
         (lint.length_faults, chapter(code("\n".join(["x = 1"] * 16))), "16 lines"),
         (lint.alt_faults, chapter(code("plt.plot(x)")), "needs an alt text"),
         (lint.alt_faults, chapter(drawing("A line.")), "needs an alt text"),
@@ -79,18 +98,67 @@ def test_a_good_chapter_has_no(rule):
             chapter(code("x", mystnb={"image": {"alt": ALT}, "figure": {"caption": ALT}})),
             "are the same",
         ),
+        (lint.alt_faults, chapter(code("table.plot()")), "needs an alt text"),
+        (
+            lint.alt_faults,
+            chapter(code("from utils.book.plotting import heatmap as h"), code("h([[1]]);")),
+            "needs an alt text",
+        ),
+        (lint.alt_faults, chapter(code("# widgets.\nsns.lineplot(x)")), "needs an alt text"),
+        (lint.alt_faults, chapter(drawing(" " * 50)), "needs an alt text"),
+        (lint.alt_faults, chapter(code("widgets.slider(pictures)")), "no alts="),
+        (lint.alt_faults, chapter(code("import ipywidgets as w\nw.Play()")), "calls ipywidgets"),
+        (lint.alt_faults, chapter(text("![A line](line.png)")), "An image"),
+        (lint.alt_faults, chapter(text('<img src="line.png">')), "An image"),
+        (lint.storage_faults, changed(lambda n: n.metadata.update(widgets={})), "Widget states"),
+        (lint.storage_faults, changed(lambda n: n.metadata.clear()), "not python3"),
+        (lint.storage_faults, chapter(stored_image()), "with an image"),
         (lint.storage_faults, chapter(stored()), "has a stored output"),
         (lint.storage_faults, chapter(code("1", "nbval-check-output")), "with no output"),
         (lint.path_faults, chapter(code('open("/home/me/x")')), "/home/"),
         (lint.path_faults, chapter(code(r'open("C:\\data")')), "C:"),
         (lint.plain_text_faults, chapter(text("See {ref}`here`.")), "Role {ref}"),
         (lint.plain_text_faults, chapter(text("```{note}\nx\n```")), "A directive"),
+        (lint.plain_text_faults, chapter(text("(here)=\n## Here")), "A label"),
         (lint.exercise_faults, chapter(exercises=2), "2 exercises"),
-        (lint.exercise_faults, chapter(*exercise(hint=None)), "not followed by"),
-        (lint.exercise_faults, chapter(*exercise(text=text("E", "exercise", points=1))), "minutes"),
-        (lint.exercise_faults, chapter(*exercise(hint=text("x", "hint"))), "not hidden"),
-        (lint.exercise_faults, chapter(*exercise(solution=code("x", "solution"))), "hide-cell"),
-        (lint.exercise_faults, chapter(*exercise(check=code("x", "hidden-test"))), "nothing"),
+        (lint.exercise_faults, with_exercise(hint=None), "not followed by"),
+        (lint.exercise_faults, chapter(code("1", "solution")), "outside an exercise"),
+        (
+            lint.exercise_faults,
+            with_exercise(text=text("### Exercise 7.3: Three", "exercise", points=1)),
+            "minutes",
+        ),
+        (
+            lint.exercise_faults,
+            with_exercise(text=text("### Exercise 7.4: Four", "exercise", points=1, minutes=2)),
+            "no heading '### Exercise 7.3",
+        ),
+        (lint.exercise_faults, with_exercise(hint=text("x", "hint")), "not hidden"),
+        (
+            lint.exercise_faults,
+            with_exercise(solution=code("answer = 1", "solution")),
+            "not tagged hide-cell",
+        ),
+        (
+            lint.exercise_faults,
+            with_exercise(solution=code("other = 1", "solution", "hide-cell")),
+            "leaves ['answer'] open, but its solution defines ['other']",
+        ),
+        (
+            lint.exercise_faults,
+            with_exercise(check=code("print(answer)", "hidden-test")),
+            "asserts nothing",
+        ),
+        (
+            lint.exercise_faults,
+            with_exercise(check=code("assert answer == 1", "hidden-test")),
+            "in words",
+        ),
+        (
+            lint.exercise_faults,
+            with_exercise(check=code("assert 1 == 1, 'One is one.'", "hidden-test")),
+            "never looks at ['answer']",
+        ),
     ],
 )
 def test_a_faulty_chapter_is_told_so(rule, notebook, says):
@@ -105,3 +173,19 @@ def test_several_keys_in_one_citation_are_all_seen():
         "b2021y",
         "c1999z",
     }
+
+
+def test_an_appendix_needs_no_exercises():
+    assert lint.exercise_faults(chapter(exercises=0, title="# Appendix")) == []
+
+
+def test_what_a_stub_gives_its_solution_need_not_repeat():
+    assert lint.left_open(code("given = 2\nanswer = ...")) == {"answer"}
+    assert lint.left_open(code("def double(x):\n    return ...")) == {"double"}
+
+
+def test_alternative_texts_are_found_on_figures_and_in_text():
+    other = "Two lines that cross in the middle of a square."
+    notebook = chapter(drawing(ALT), text(f'![{other}](a.png) <img src="b" alt="{ALT}">'))
+    assert lint.alt_texts(notebook) == [ALT, other, ALT]
+    assert lint.image_alts(f"```{{figure}} a.png\n:alt: {ALT}\n```") == [ALT]

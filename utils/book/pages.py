@@ -14,7 +14,11 @@ def _load_scripts_by_name_only(app, config):
 
 def _load_mathjax_for_own_equations_only(app, pagename, templatename, context, doctree):
     # Sphinx also counts the equations of all pages below this one in the table of contents.
-    if doctree is None or any(doctree.findall(nodes.math)) or any(doctree.findall(nodes.math_block)):
+    if (
+        doctree is None
+        or any(doctree.findall(nodes.math))
+        or any(doctree.findall(nodes.math_block))
+    ):
         return
     path = app.config.mathjax_path
     context["script_files"] = [

@@ -155,9 +155,9 @@ def overlay(image: torch.Tensor, weights: torch.Tensor, ax: Axes | None = None) 
         raise ValueError(f"Weights need the shape [h, w], not {list(weights.shape)}.")
     if not torch.isfinite(weights).all() or weights.min() < 0 or weights.max() <= 0:
         raise ValueError("Weights must be finite and not negative, and at least one above zero.")
-    if ax is None:
-        _, ax = plt.subplots(figsize=(WIDTH / 2, WIDTH / 2))
     height, width = pixels.shape[:2]
+    if ax is None:
+        _, ax = plt.subplots(figsize=(WIDTH / 2, WIDTH / 2 * height / width))
     share = (weights.float() / weights.max()).cpu()[None, None]  # [1, 1, h, w]
     light = torch.nn.functional.interpolate(share, size=(height, width), mode="nearest")[0, 0]
     # A fifth of the light stays where there is no weight, so that the scene can be recognised.

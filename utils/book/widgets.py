@@ -28,82 +28,82 @@ def slider(
     description: str = "Picture",
     width: int = 640,
 ) -> ipywidgets.Widget:
-    """A slider that leafs through pictures and says which one is shown.
+    """A slider that leafs through pictures, each with its label below.
 
     pictures: matplotlib figures, which are closed, or [3, H, W] with values in [0, 1]. labels,
     alts: one for each picture; an alt text says in 40 characters or more what is seen, no two
     alike. description: what the slider changes. width: in px, of figures and the largest image.
     Raises ValueError on anything else. Used from chapter 1 on.
     """
-    return _leaf_through([pictures], [("", [""]), (description, labels)], [alts], width)
+    return _leaf_through([pictures], [labels], [alts], [description], width)
 
 
 def two_sliders(
     pictures: Sequence[Sequence[Figure | torch.Tensor | np.ndarray]],
-    rows: Sequence[str],
-    columns: Sequence[str],
+    labels: Sequence[Sequence[str]],
     alts: Sequence[Sequence[str]],
     descriptions: tuple[str, str] = ("Row", "Column"),
     width: int = 480,
 ) -> ipywidgets.Widget:
-    """Two sliders over a table of pictures, such as layer × head, [rows][columns].
+    """Two sliders over a table of pictures, such as layer × head: [rows][columns], no row shorter.
 
-    rows, columns: their names. alts: one for each picture, in the same table. descriptions: what
-    the two sliders change. Everything else, errors included, as in `slider`. Used in chapter 3.
+    labels, alts: nested in the same way. descriptions: what each slider changes. Everything else,
+    errors included, is as in `slider`. Used in chapter 3.
     """
-    axes = list(zip(descriptions, (rows, columns), strict=True))
-    return _leaf_through(pictures, axes, alts, width)
+    return _leaf_through(pictures, labels, alts, descriptions, width)
 
 
-def _leaf_through(pictures, axes, alts, width) -> ipywidgets.Widget:
-    """[rows][columns] of pictures under sliders; axes: (description, labels) of rows and columns.
-
-    An axis of length one has no slider, unless it is the only one.
-    """
-    _check(pictures, *(labels for _, labels in axes), alts)
-    (row_name, rows), (column_name, columns) = axes
+def _leaf_through(pictures, labels, alts, descriptions, width) -> ipywidgets.Widget:
+    """[rows][columns] of pictures under one slider per description; the last runs over columns."""
+    _check(pictures, labels, alts)
     frames = [
-        [
-            _frame(picture, f"{row}, {column}" if row else column, alt, width)
-            for picture, column, alt in zip(*line, columns, strict=True)
-        ]
-        for line, row in zip(zip(pictures, alts, strict=True), rows, strict=True)
+        [_frame(*parts, width) for parts in zip(*row, strict=True)]
+        for row in zip(pictures, labels, alts, strict=True)
     ]
+    lengths = (len(frames), len(frames[0]))[-len(descriptions) :]
+    controls = [_control(*each) for each in zip(descriptions, lengths, strict=True)]
+    show = _linked_stack if hasattr(ipywidgets, "Stack") else _asked_picture
+    return ipywidgets.VBox([*controls, show(frames, controls)])
+
+
 def _linked_stack(frames, controls) -> ipywidgets.Widget:
     """A stack per row, and over more than one row a stack of these, linked in the browser."""
-    inner = [
-        ipywidgets.Stack([ipywidgets.HTML(frame) for frame in row], selected_index=0)
-        for row in frames
-    ]
-    for stack in inner:
-        ipywidgets.jslink((controls[-1], "value"), (stack, "selected_index"))
+    rows = [_stack([_html(frame) for frame in row]) for row in frames]
+    for stack in rows:
+        ipywidgets.jslink((controls[-1], "index"), (stack, "selected_index"))
     if len(controls) == 1:
-        return inner[0]
-    outer = ipywidgets.Stack(inner, selected_index=0)
-    ipywidgets.jslink((controls[0], "value"), (outer, "selected_index"))
-    return outer
+        return rows[0]
+    table = _stack(rows)
+    ipywidgets.jslink((controls[0], "index"), (table, "selected_index"))
+    return table
 
 
 def _asked_picture(frames, controls) -> ipywidgets.Widget:
     """One picture that the kernel changes, for ipywidgets 7, which has no Stack."""
-    picture = ipywidgets.HTML(frames[0][0])
+    picture = _html(frames[0][0])
 
     def show(_change):
-        row = controls[0].value if len(controls) == 2 else 0
-        picture.value = frames[row][controls[-1].value]
+        row = controls[0].index if len(controls) == 2 else 0
+        picture.value = frames[row][controls[-1].index]
 
     for control in controls:
-        control.observe(show, "value")
+        control.observe(show, "index")
     return picture
 
 
-def _control(description: str, length: int) -> ipywidgets.IntSlider:
-    return ipywidgets.IntSlider(
-        value=0,
-        min=0,
-        max=length - 1,
+def _stack(layers) -> ipywidgets.Widget:
+    return ipywidgets.Stack(layers, selected_index=0, layout={"width": "100%"})
+
+
+def _html(frame: str) -> ipywidgets.HTML:
+    return ipywidgets.HTML(frame, layout={"width": "100%"})
+
+
+def _control(description: str, length: int) -> ipywidgets.SelectionSlider:
+    # Words rather than a number, because a screen reader speaks what stands beside the slider.
+    return ipywidgets.SelectionSlider(
+        options=[f"{place} of {length}" for place in range(1, length + 1)],
         description=description,
-        readout=False,  # the label below says more than an index
         style={"description_width": "initial"},
         layout={"width": "95%", "max_width": "480px"},
     )
@@ -138,9 +138,12 @@ def _frame(picture, label: str, alt: str, width: int) -> str:
     shown = min(width, 10 * image.width) if small else image.width
     scaling = "image-rendering:pixelated;" if small else ""
     return (
-        f'<figure style="margin:0"><img alt="{html.escape(alt.strip(), quote=True)}" '
-        f'src="{_data_url(image)}" style="width:100%;max-width:{shown}px;{scaling}">'
-        f'<figcaption style="line-height:1.4">{html.escape(label)}</figcaption></figure>'
+        f'<figure style="margin:0;width:100%;max-width:{shown}px">'
+        f'<img alt="{html.escape(alt.strip(), quote=True)}" '
+        f'src="{_data_url(image)}" style="width:100%;{scaling}">'
+        # The page's own colour for captions is too pale on the light ground of a widget.
+        '<figcaption style="color:inherit;text-align:left;font-size:1rem;line-height:1.4">'
+        f"{html.escape(label)}</figcaption></figure>"
     )
 
 

@@ -1,0 +1,152 @@
+"""What ActivationRecorder promises about names, values, streaming and bad input."""
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from utils.probes import ActivationRecorder
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    torch.manual_seed(0)
+    return torchvision.models.resnet18(num_classes=5).eval()
+
+
+@pytest.fixture
+def images():
+    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def hooks_on(model) -> int:
+    return sum(len(v) for m in model.modules() for k, v in vars(m).items() if "_hooks" in k)
+
+
+def test_resnet18_calls_nine_relu_modules_seventeen_times(resnet, images):
+    with ActivationRecorder(resnet, "*relu") as record:
+        resnet(images)
+    names = list(record.values)
+    assert names[:3] == ["relu", "layer1.0.relu", "layer1.0.relu#2"]
+    assert (len(names), len({name.split("#")[0] for name in names})) == (17, 9)
+    assert all((values >= 0).all() for values in record.values.values())
+
+
+@torch.inference_mode()
+def test_a_recorded_batch_norm_is_not_overwritten_by_what_follows_it(resnet, images):
+    with ActivationRecorder(resnet, ["layer1.0.*", "maxpool"]) as record:
+        resnet(images)
+    values, block = record.values, resnet.layer1[0]
+    first = block.bn1(block.conv1(values["maxpool"]))  # overwritten by the in-place ReLU
+    torch.testing.assert_close(values["layer1.0.bn1"], first)
+    torch.testing.assert_close(values["layer1.0.relu"], first.relu())
+    second = block.bn2(block.conv2(first.relu()))  # overwritten by `out += identity`
+    torch.testing.assert_close(values["layer1.0.bn2"], second)
+    torch.testing.assert_close(values["layer1.0.relu#2"], (second + values["maxpool"]).relu())
+
+
+@torch.inference_mode()
+def test_recording_leaves_the_logits_exactly_as_they_were(resnet, images):
+    plain = resnet(images)
+    with ActivationRecorder(resnet, "*") as record:
+        logits = resnet(images)
+    assert logits.equal(plain)
+    assert record.values["fc"].equal(plain)
+    with ActivationRecorder(resnet, "*", reduce=lambda name, values: None):
+        assert resnet(images).equal(plain)
+
+
+def test_reduce_streams_what_would_have_been_kept(resnet, images):
+    with ActivationRecorder(resnet, "*relu") as record:
+        resnet(images)
+    with ActivationRecorder(resnet, "*relu", reduce=lambda _, x: x.mean().item()) as stream:
+        for half in images.split(1):
+            resnet(half)
+    assert list(stream.results) == list(record.values)
+    for name, means in stream.results.items():
+        assert sum(means) / 2 == pytest.approx(record.values[name].mean().item(), rel=1e-4)
+    with pytest.raises(RuntimeError, match=r"keeps no values .* is in \.results"):
+        _ = stream.values
+
+
+def test_several_passes_are_concatenated_along_the_batch(resnet, images):
+    with ActivationRecorder(resnet, "*relu") as whole:
+        resnet(images)
+    with ActivationRecorder(resnet, "*relu") as parts:
+        for half in images.split(1):
+            resnet(half)
+    assert len(parts.values) == 17
+    for name, values in parts.values.items():
+        torch.testing.assert_close(values, whole.values[name], atol=1e-5, rtol=1e-4)
+
+
+def test_values_are_detached_and_gradients_still_flow(resnet, images):
+    x = images.requires_grad_()
+    (plain,) = torch.autograd.grad(resnet(x).sum(), x)
+    with ActivationRecorder(resnet, "*relu") as record:
+        (recorded,) = torch.autograd.grad(resnet(x).sum(), x)
+    assert not any(values.requires_grad for values in record.values.values())
+    torch.testing.assert_close(recorded, plain)
+
+
+def test_names_are_those_of_timm_too():
+    model = timm.create_model("resnet18").eval()
+    with ActivationRecorder(model, ["*act*"]) as record:
+        model(torch.rand(1, 3, 32, 32))
+    assert list(record.values)[:3] == ["act1", "layer1.0.act1", "layer1.0.act2"]
+    assert len(record.values) == 17
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_after_an_exception_no_hook_stays(resnet, images, error):
+    def fail(name, values):
+        raise error("broken")
+
+    with pytest.raises(error, match="broken"), ActivationRecorder(resnet, "*relu", reduce=fail):
+        resnet(images)
+    assert hooks_on(resnet) == 0
+
+
+def test_a_pattern_that_matches_nothing_names_the_nearest_layers(resnet):
+    match = r"No layer of ResNet matches 'layer1\.0\.act': .* layer1\.0"
+    with pytest.raises(ValueError, match=match), ActivationRecorder(resnet, "layer1.0.act"):
+        pass
+    assert hooks_on(resnet) == 0
+
+
+def test_a_layer_that_was_never_called_is_named():
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1).eval()
+    match = r"never called blocks\.0\.attn\.attn_drop: fused attention.*read: blocks\.0\.attn"
+    with (
+        pytest.raises(RuntimeError, match=match),
+        ActivationRecorder(model, ["*attn_drop", "blocks.0.attn"]),
+    ):
+        model(torch.rand(1, 3, 32, 32))
+
+
+def test_a_block_without_a_pass_is_an_error(resnet):
+    match = "ActivationRecorder saw nothing: no forward pass of ResNet"
+    with pytest.raises(RuntimeError, match=match), ActivationRecorder(resnet, "fc") as record:
+        pass
+    with pytest.raises(RuntimeError, match="has read nothing yet"):
+        _ = record.values
+
+
+def test_an_output_that_is_no_tensor_is_refused():
+    model = torchvision.models.VisionTransformer(32, 16, 1, 3, 48, 96).eval()
+    match = r"'encoder\.layers\.encoder_layer_0\.self_attention' puts out a tuple, not a tensor"
+    with pytest.raises(TypeError, match=match), ActivationRecorder(model, "*self_attention"):
+        model(torch.rand(1, 3, 32, 32))
+
+
+def test_a_compiled_model_is_refused():
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.compile()
+    with (
+        pytest.raises(
+            ValueError, match="Sequential cannot be probed because the model is compiled"
+        ),
+        ActivationRecorder(model, "0"),
+    ):
+        pass

@@ -1,0 +1,116 @@
+"""Rendering: what counts as a change, and that failure stays failure."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from utils.book import build
+from utils.book.build import ROOT
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A book of one page and one chapter whose only cell divides by what `zoo/number` holds."""
+    for name in ("chapters", "zoo", "utils"):
+        (tmp_path / name).mkdir()
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    shutil.copytree(ROOT / "_static", tmp_path / "_static")
+    (tmp_path / "references.bib").write_text("")
+    (tmp_path / "constraints.txt").write_text("")
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: chapters/index\nchapters:\n- file: chapters/1_division\n"
+    )
+    (tmp_path / "chapters/index.md").write_text("# Index\n")
+    (tmp_path / "zoo/number").write_text("4")
+    _write_chapter(tmp_path, "print('quotient', 12 / int(open('../zoo/number').read()))")
+    return tmp_path
+
+
+def _write_chapter(book, code):
+    cell = {
+        "cell_type": "code",
+        "source": code,
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+    }
+    title = {"cell_type": "markdown", "source": "# Division", "metadata": {}}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = {"cells": [title, cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}
+    (book / "chapters/1_division.ipynb").write_text(json.dumps(notebook))
+
+
+def _page(book):
+    return (book / "_build/html/chapters/1_division.html").read_text()
+
+
+def test_fingerprint_changes_with_content_and_name_only(tmp_path):
+    (tmp_path / "utils").mkdir()
+    module = tmp_path / "utils/module.py"
+    module.write_text("a = 1")
+    before = build.fingerprint(tmp_path, ("utils",))
+
+    module.touch()
+    (tmp_path / "utils/__pycache__").mkdir()
+    (tmp_path / "utils/__pycache__/module.pyc").write_text("compiled")
+    (tmp_path / "utils/.hidden").write_text("hidden")
+    assert build.fingerprint(tmp_path, ("utils", "results")) == before
+
+    module.write_text("a = 2")
+    changed = build.fingerprint(tmp_path, ("utils",))
+    module.rename(tmp_path / "utils/renamed.py")
+    assert len({before, changed, build.fingerprint(tmp_path, ("utils",))}) == 3
+
+
+@pytest.mark.slow
+def test_a_failing_cell_makes_every_build_fail_until_it_is_mended(book, capfd):
+    (book / "zoo/number").write_text("0")
+    assert build.build(book) != 0
+    assert build.build(book) != 0
+    assert "ZeroDivisionError" in capfd.readouterr().err
+    assert not build.is_current(book)
+
+    (book / "zoo/number").write_text("4")
+    assert build.build(book) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == str(book / "_build/html/index.html")
+
+
+@pytest.mark.slow
+def test_a_warning_makes_every_build_fail(book, capfd):
+    (book / "chapters/index.md").write_text("# Index\n\n[nowhere](nowhere.md)\n")
+    assert build.build(book) != 0
+    assert build.build(book) != 0
+    assert "nowhere" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_cells_run_again_only_when_what_they_read_has_changed(book, capfd):
+    assert build.build(book) == 0
+    assert "quotient 3.0" in _page(book)
+    assert "Executing notebook" in capfd.readouterr().out
+
+    assert build.build(book) == 0
+    assert "Nothing changed" in capfd.readouterr().out
+
+    (book / "chapters/index.md").write_text("# Another title\n")
+    assert build.build(book) == 0
+    assert "Using cached notebook" in capfd.readouterr().out
+
+    (book / "zoo/number").write_text("6")
+    assert build.build(book) == 0
+    assert "quotient 2.0" in _page(book)
+
+
+def test_vendored_scripts_are_as_their_list_of_hashes_says():
+    vendor = ROOT / "_static/vendor"
+    listed = dict(
+        reversed(line.split("  ", 1)) for line in (vendor / "SHA256SUMS").read_text().splitlines()
+    )
+    found = {
+        path.relative_to(vendor).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in vendor.glob("*/**/*")
+        if path.is_file()
+    }
+    assert found == listed

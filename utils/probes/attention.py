@@ -1,0 +1,249 @@
+"""Reading attention maps during a forward pass, whether or not the model's kernels are fused."""
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+from utils.probes.hooks import Probe, select, token_layout
+from utils.probes.kernels import AttentionReader
+
+ATTENTION_CALLS = {"softmax", "scaled_dot_product_attention", "multi_head_attention_forward"}
+
+# Layers that use a softmax over positions, or over channels, without a query × key map, where
+# shapes alone cannot always tell.
+CHANNELS = "it attends over channels, so it has no map over positions"
+NO_MAP = {
+    "XCA": CHANNELS,
+    "CrossCovarianceAttn": CHANNELS,
+    "ChannelAttention": CHANNELS,
+    "ChannelAttentionV2": CHANNELS,
+    "LambdaLayer": "it normalises each key channel over positions and forms no query × key map",
+    "HSMSSD": "its softmax sets the time steps of a state-space model",
+}
+
+_PROBED: WeakSet[nn.Module] = WeakSet()  # two readers in one pass would read each other
+
+
+@cache
+def _calls_attention(kind: type[nn.Module]) -> bool:
+    """Whether a method of the class, or a function it names, calls one of ATTENTION_CALLS."""
+    for name in dir(kind):
+        method = inspect.getattr_static(kind, name)
+        if isinstance(method, staticmethod | classmethod):
+            method = method.__func__
+        method = inspect.unwrap(method)
+        if not inspect.isfunction(method) or method is vars(nn.Module).get(name):
+            continue
+        used = set(method.__code__.co_names)
+        helpers = [method.__globals__.get(name) for name in used]
+        for helper in filter(inspect.isfunction, helpers):
+            used.update(helper.__code__.co_names)
+        if used & ATTENTION_CALLS:
+            return True
+    return False
+
+
+def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules whose own code calls a softmax or an attention kernel, by name, in model order.
+
+    Found from the code of their classes, so new models need no entry here; the name of a model that
+    is itself an attention layer is its class name. Some have no map over positions (channel
+    attention, selective kernels): only a forward pass tells.
+    """
+    layers = {}
+    for name, module in model.named_modules():
+        library = type(module).__module__.startswith("torch.nn.")
+        if isinstance(module, nn.MultiheadAttention) or (
+            not library
+            and (
+                _calls_attention(type(module))
+                or any(isinstance(child, nn.Softmax) for child in module.children())
+            )
+        ):
+            layers[name or type(module).__name__] = module
+    return layers
+
+
+@dataclass
+class _Call:
+    """One running forward of an attention layer."""
+
+    layer: str
+    module: nn.Module
+    shape: torch.Size  # of its input
+
+
+class AttentionProbe(Probe):
+    """Read the attention maps of a model during its forward pass.
+
+    `probe.maps`: dict layer name → [batch, heads, queries, keys] float32 (float64 for a float64
+    model), detached, before dropout; each row sums to 1 over the keys. Windows count as batch:
+    Swin gives [batch · windows, heads, 49, 49]. With `reduce`, `fn(layer, weights)` sees each map
+    once, nothing is kept, and what it returns (if not None) is listed in `probe.results[layer]`.
+    A layer with several maps in one pass names the later ones "layer#2", "layer#3"; several passes
+    are concatenated along the batch.
+
+    model: a timm or torchvision model, or any that calls `scaled_dot_product_attention`, `softmax`
+        or `nn.MultiheadAttention`; the class row costs one extra row beside the fused kernel, all
+        rows replace it. The logits are those of a plain forward pass.
+    layers: glob or globs of names of attention layers ("blocks.0.attn"); None for all that have a
+        map, the others being listed with the reason in `probe.skipped`.
+    rows: "class" for the row of the class token [batch, heads, 1, keys], in the layers that have
+        one; "all"; or a slice of the queries.
+
+    Where weights are mixed or gated after the softmax (CaiT, ConViT), the map is the softmax.
+    ValueError for a compiled model, a model without attention, a pattern that matches nothing, and
+    rows="class" without a class token; RuntimeError on leaving if a layer was not read. Explained
+    in chapter 3.
+    """
+
+    kept_as = "maps"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: str | Iterable[str] | None = None,
+        rows: Literal["class", "all"] | slice = "class",
+        reduce: Callable[[str, Tensor], Any] | None = None,
+    ) -> None:
+        if rows not in ("class", "all") and not isinstance(rows, slice):
+            raise ValueError(f'rows is "class", "all" or a slice of the queries, not {rows!r}.')
+        self.layers, self.rows = layers, slice(None) if rows == "all" else rows
+        super().__init__(model, reduce)
+        self._mode = AttentionReader(self._choose, self._bring, self._skip)
+
+    @property
+    def maps(self) -> dict[str, Tensor]:
+        """Layer name → [batch, heads, queries, keys]; never empty."""
+        return self._gather()
+
+    def _start(self) -> None:
+        super()._start()
+        self.skipped: dict[str, str] = {}
+        self._running: list[_Call] = []
+
+    def _place(self, stack: ExitStack) -> None:
+        owner = type(self.model).__name__
+        found = attention_layers(self.model)
+        if not found:
+            raise ValueError(
+                f"{owner} is a model without attention maps: none of its layers calls a softmax or "
+                "an attention kernel (convolutions and linear attention do not)."
+            )
+        self._layers = select(found, self.layers, owner) if self.layers is not None else list(found)
+        self._tokens = token_layout(self.model)
+        if self.rows == "class" and not self._tokens.has_class_token:
+            raise ValueError(
+                f'{owner} has no class token, so there is no class row: ask for rows="all".'
+            )
+        if self.model in _PROBED:
+            raise ValueError(
+                f"This {owner} is being read by another AttentionProbe: use one probe, with "
+                'rows="all" if the rows differ.'
+            )
+        _PROBED.add(self.model)
+        stack.callback(_PROBED.discard, self.model)
+        stack.callback(self._leave_all)
+        for layer in self._layers:
+            module = found[layer]
+
+            def enter(module, args, kwargs, layer=layer):
+                self._called(layer)
+                tensors = (a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
+                shape = next((tensor.shape for tensor in tensors), torch.Size())
+                self._running.append(_Call(layer, module, shape))
+                if len(self._running) == 1:
+                    self._mode.__enter__()
+
+            def leave(module, args, output):
+                if self._running and self._running[-1].module is module:
+                    self._running.pop()
+                    if not self._running:
+                        self._mode.__exit__(None, None, None)
+
+            for handle in (
+                module.register_forward_pre_hook(enter, with_kwargs=True),
+                module.register_forward_hook(leave, always_call=True),
+            ):
+                stack.callback(handle.remove)
+
+    def _leave_all(self) -> None:
+        # An interrupt (not an Exception) skips the forward hooks.
+        if self._running:
+            self._running.clear()
+            self._mode.__exit__(None, None, None)
+
+    def _check(self) -> None:
+        owner, silent = type(self.model).__name__, self._silent()
+        for layer in silent:
+            self.skipped.setdefault(layer, "the forward pass never used it")
+        if silent and (self.layers is not None or not self._read):
+            named = "; ".join(f"{layer}: {self.skipped[layer]}" for layer in silent[:4])
+            more = f"; and {len(silent) - 4} more" if len(silent) > 4 else ""
+            raise RuntimeError(
+                f"{owner} gave no attention map in {named}{more}.{self._read_nearest(silent[0])}"
+            )
+        channels = [layer for layer in silent if self.skipped[layer] == CHANNELS]
+        if channels:
+            warnings.warn(
+                f"{len(channels)} layers of {owner} are left out, {channels[0]} first: {CHANNELS}.",
+                stacklevel=3,
+            )
+
+    def _skip(self, reason: str) -> None:
+        self.skipped.setdefault(self._running[-1].layer, reason)
+
+    def _choose(self, shape: tuple[int, ...], inner: int | None) -> slice | None:
+        """Which queries to read of a [..., queries, keys] softmax; None, with the reason, if none.
+
+        `inner` is the width of a query where it is known.
+        """
+        call = self._running[-1]
+        *_, queries, keys = shape
+        reason = NO_MAP.get(type(call.module).__name__)
+        if reason is None and len(call.shape) == 3 and len(shape) == 4 and queries == keys:
+            # [batch, tokens, width] read as [batch, heads, width / heads, width / heads]
+            _, tokens, width = call.shape
+            if shape[1] * keys == width and keys != tokens and inner in (None, tokens):
+                reason = CHANNELS
+        rows = self.rows
+        if rows == "class":
+            # A single query is the class token itself (class attention) or a pooling query.
+            rows = slice(0, 1)
+            if reason is None and queries > 1 and not self._tokens.prefix_in(queries):
+                reason = 'it has no class token among its queries (ask for rows="all")'
+        elif not range(queries)[rows]:
+            reason = f"{rows} selects none of its {queries} queries"
+        if reason:
+            self._skip(reason)
+        return None if reason else rows
+
+    def _bring(self, weights: Tensor, strides: tuple[int, ...]) -> None:
+        """Bring weights into [batch, heads, queries, keys] and deliver them.
+
+        `strides` of the scores or keys tell heads from windows where both are equally many.
+        """
+        call = self._running[-1]
+        batch = call.shape[0] if call.shape else len(weights)
+        owner = call.module
+        heads = getattr(owner, "num_heads", getattr(owner, "heads", getattr(owner, "n_heads", 0)))
+        if weights.ndim == 3:  # [batch · heads, queries, keys]
+            folded = len(weights) != batch and len(weights) % batch == 0
+            weights = weights.unflatten(0, (batch, -1)) if folded else weights.unsqueeze(1)
+        elif weights.ndim == 5:  # [batch, heads, windows, …] or [batch, windows, heads, …]
+            first, second = (weights.shape[axis] == heads for axis in (1, 2))
+            if first if first != second else strides[1] < strides[2]:
+                weights = weights.transpose(1, 2)
+            weights = weights.flatten(0, 1)
+        elif weights.shape[1] != heads and len(weights) == batch * heads:
+            # [batch · heads, windows, queries, keys]
+            weights = weights.unflatten(0, (batch, heads)).transpose(1, 2).flatten(0, 1)
+        self._deliver(call.layer, weights.detach())

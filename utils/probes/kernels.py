@@ -1,0 +1,138 @@
+"""Seeing attention weights at the moment they are computed, inside fused kernels or beside them."""
+
+import inspect
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+SOFTMAX = (Tensor.softmax, torch.softmax, F.softmax, torch.special.softmax)
+MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
+
+
+class AttentionReader(TorchFunctionMode):
+    """While it is entered, hands the weights of every attention that is computed to `deliver`.
+
+    choose(shape, inner) → slice | None: which queries to read of a softmax of that shape
+        [..., queries, keys]; `inner` is the width of a query, None if unknown.
+    deliver(weights, strides): the chosen rows, float32 at least, free to keep; `strides` are those
+        of the scores or keys.
+    skip(reason): a softmax was seen that is no map from queries to keys.
+    """
+
+    def __init__(
+        self,
+        choose: Callable[[tuple[int, ...], int | None], slice | None],
+        deliver: Callable[[Tensor, tuple[int, ...]], None],
+        skip: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self.choose, self.deliver, self.skip = choose, deliver, skip
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return self._fused(func, *args, **kwargs)
+        if func in SOFTMAX:
+            return self._softmax(func, args, kwargs)
+        if func is F.multi_head_attention_forward:
+            return self._multi_head(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _fused(
+        self,
+        func,
+        query,  # [..., queries, width]
+        key,  # [..., keys, width]
+        value,
+        attn_mask=None,
+        dropout_p=0.0,
+        is_causal=False,
+        **options,  # scale, enable_gqa
+    ):
+        def kernel():
+            return func(query, key, value, attn_mask, dropout_p, is_causal, **options)
+
+        shape = (*query.shape[:-1], key.shape[-2])
+        rows = self.choose(shape, query.shape[-1])
+        if rows is None:
+            return kernel()
+        everything = rows == slice(None)
+        output = None
+        if not everything:
+            output, query, key = kernel(), query.detach(), key.detach()
+        device = query.device.type
+        if torch.is_autocast_enabled(device):  # what the kernel would see
+            dtype = torch.get_autocast_dtype(device)
+            query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+        with torch.autocast(device, enabled=False):
+            if is_causal:
+                attn_mask = torch.ones(shape[-2:], dtype=torch.bool, device=query.device).tril()
+            if attn_mask is not None and attn_mask.shape[-2] > 1:
+                attn_mask = attn_mask[..., rows, :]
+            if options.pop("enable_gqa", False):
+                groups = query.shape[-3] // key.shape[-3]
+                key, value = (t.repeat_interleave(groups, dim=-3) for t in (key, value))
+            weights = _weights(query[..., rows, :], key, attn_mask, **options)
+            if everything:
+                output = F.dropout(weights, dropout_p).to(value.dtype) @ value
+            self.deliver(weights, key.stride())
+        return output
+
+    def _softmax(self, func, args, kwargs):
+        weights = func(*args, **kwargs)
+        axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if weights.ndim < 3 or axis not in (-1, weights.ndim - 1):
+            shape = list(weights.shape)
+            self.skip(f"its softmax over axis {axis} of {shape} is no query × key map")
+            return weights
+        rows = self.choose(weights.shape, None)
+        if rows is not None:
+            with torch.autocast(weights.device.type, enabled=False):
+                # A copy, in float32 at least: the layer may go on to change its own in place.
+                scores = (kwargs["input"] if "input" in kwargs else args[0])[..., rows, :]
+                wide = torch.promote_types(weights.dtype, torch.float32)
+                if wide == weights.dtype:
+                    copy = weights[..., rows, :].clone()
+                else:
+                    copy = scores.to(wide).softmax(-1)
+                self.deliver(copy, scores.stride())
+        return weights
+
+    def _multi_head(self, func, args, kwargs):
+        # nn.MultiheadAttention: ask for the weights of each head, and answer as it was asked.
+        given = MULTI_HEAD.bind(*args, **kwargs)
+        given.apply_defaults()
+        asked, averaged = (given.arguments[n] for n in ("need_weights", "average_attn_weights"))
+        given.arguments.update(need_weights=True, average_attn_weights=False)
+        output, weights = func(*given.args, **given.kwargs)  # [(batch,) heads, queries, keys]
+        batched = weights if weights.ndim == 4 else weights[None]
+        rows = self.choose(batched.shape, None)
+        if rows is not None:
+            with torch.autocast(weights.device.type, enabled=False):
+                wide = torch.promote_types(weights.dtype, torch.float32)
+                copy = batched[..., rows, :].to(wide, copy=True)
+                self.deliver(copy, copy.stride())
+        if not asked:
+            return output, None
+        return output, weights.mean(-3) if averaged else weights
+
+
+def _weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
+    """softmax(query keyᵀ · scale + mask) in float32 at least: [..., queries, keys].
+
+    A boolean mask is True where a key takes part; a row without any key is 0, as in the kernel.
+    """
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    wide = torch.promote_types(query.dtype, torch.float32)
+    # For one row, a product with the transpose of keys out of order takes 2.5 times as long.
+    scores = (query.to(wide) * scale) @ key.to(wide).contiguous().mT
+    if mask is None:
+        return scores.softmax(-1)
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=wide).masked_fill(~mask, -math.inf)
+    empty = mask.isneginf().all(-1, keepdim=True)
+    return (scores + mask).softmax(-1).masked_fill(empty, 0)
