@@ -15,6 +15,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CELL_SOURCES = ("utils", "zoo", "results", "constraints.txt")
+# Jupyter Book's own page at the root has neither title nor icon, and browsers then ask for one.
+HOME = """<!doctype html>
+<html lang="en">
+<title>Seeing Sparsely</title>
+<link rel="icon" href="_static/favicon.svg">
+<meta http-equiv="refresh" content="0; url=chapters/index.html">
+<a href="chapters/index.html">Seeing Sparsely</a>
+</html>
+"""
 PAGE_SOURCES = ("chapters", "_static", "_config.yml", "_toc.yml", "references.bib")
 
 
@@ -61,6 +70,7 @@ def build(root=ROOT):
     if status or not index.is_file():
         print("The book was not rendered: see the messages above.", file=sys.stderr)
         return status or 1
+    index.write_text(HOME)
     (root / "_build/rendered-from").write_text(sources)
     print(index)
     return 0
