@@ -15,11 +15,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CELL_SOURCES = ("utils", "zoo", "results", "constraints.txt")
-# Jupyter Book's own page at the root has neither title nor icon, and browsers then ask for one.
+# In place of the page that Jupyter Book puts at the root: browsers ask in vain for the icon that it
+# does not name.
 HOME = """<!doctype html>
 <html lang="en">
 <title>Seeing Sparsely</title>
-<link rel="icon" href="_static/favicon.svg">
+<link rel="icon" href="data:,">
 <meta http-equiv="refresh" content="0; url=chapters/index.html">
 <a href="chapters/index.html">Seeing Sparsely</a>
 </html>
