@@ -20,6 +20,11 @@ def parameters(model):
         ("vit-d2-h1-reg4-s12", "objects/vit-d2-h1-w64-reg4-s12"),
         ("resnet-d20", "objects/resnet-d20-w64-s0"),
         ("resnet-d44-n3-s1", "objects/resnet-d44-w64-n3-s1"),
+        ("cifar10/vit-d6-h4-nopos", "cifar10/vit-d6-h4-w64-nopos-s0"),
+        ("vit-d6-h8-k32", "objects/vit-d6-h8-k32-w64-s0"),
+        ("hybrid-d6-h4", "objects/hybrid-d6-h4-w64-s0"),
+        ("mixer-d6", "objects/mixer-d6-w64-s0"),
+        ("plain-d20", "objects/plain-d20-w64-s0"),
     ],
 )
 def test_short_and_canonical_names_mean_the_same_model(short, canonical):
@@ -44,7 +49,10 @@ def test_other_names_are_not_parsed(name):
         ("vit-d6-h4-n0", "not a percentage"),
         ("resnet-d18", "6n \\+ 2"),
         ("resnet-d2", "6n \\+ 2"),
-        ("resnet-d20-h4", "neither heads nor variants"),
+        ("resnet-d20-h4", "has no heads"),
+        ("mixer-d6-h4", "has no heads"),
+        ("resnet-d20-gap", "only a vit has variants"),
+        ("hybrid-d6", "says its heads"),
         ("resnet-d20-w30", "multiple of 4"),
     ],
 )
@@ -73,6 +81,34 @@ def test_vit_has_the_size_that_its_formula_gives():
     )
 
 
+def test_head_dimension_is_width_over_heads_unless_the_name_says_otherwise():
+    assert Spec.parse("vit-d6-h4").head_dim == 16
+    assert Spec.parse("vit-d6-h4-k16") == Spec.parse("vit-d6-h4")
+    attention = build(Spec.parse("vit-d1-h3-k8")).blocks[0].attn
+    assert (attention.num_heads, attention.head_dim) == (3, 8)
+    assert attention.qkv.weight.shape == (3 * 3 * 8, 64)
+
+
+def test_a_plain_net_is_a_resnet_whose_blocks_add_no_input():
+    model = build(Spec.parse("plain-d8"))
+    block, x = model.layer2[0], torch.rand(2, 16, 8, 8)
+    inner = block.act1(block.bn1(block.conv1(x)))
+    torch.testing.assert_close(block(x), torch.relu(block.bn2(block.conv2(inner))))
+
+
+def test_a_hybrid_puts_a_convolutional_stem_before_as_many_tokens():
+    model = build(Spec.parse("hybrid-d1-h2"))
+    assert model.forward_features(torch.rand(2, 3, 32, 32)).shape == (2, 65, 64)
+    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [c.kernel_size for c in convolutions] == [(3, 3), (3, 3), (1, 1)]
+
+
+def test_a_mixer_has_no_attention():
+    model = build(Spec.parse("mixer-d2"))
+    assert model.forward_features(torch.rand(2, 3, 32, 32)).shape == (2, 64, 64)
+    assert not [name for name, _ in model.named_modules() if "attn" in name]
+
+
 def test_the_number_of_heads_changes_no_parameter_count():
     assert len({parameters(build(Spec.parse(f"vit-d2-h{heads}"))) for heads in (1, 4, 16)}) == 1
 
@@ -91,7 +127,7 @@ def test_the_relu_variant_has_no_gelu():
     assert torch.nn.GELU not in kinds
 
 
-@pytest.mark.parametrize("name", ["vit-d1-h2", "resnet-d8"])
+@pytest.mark.parametrize("name", ["vit-d1-h2", "resnet-d8", "mixer-d1", "hybrid-d1-h2"])
 def test_models_take_images_between_0_and_1_as_they_are(name):
     config = timm.data.resolve_model_data_config(build(Spec.parse(name)))
     assert config["input_size"] == (3, 32, 32)

@@ -193,33 +193,3 @@ def test_publishing_keeps_the_other_models_and_is_repeatable(tiny_data, tiny_rec
 def test_an_unfinished_run_cannot_be_published(tiny_data, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no finished training \(record\.json is missing"):
         publish(tmp_path, tiny_data, tmp_path)
-
-
-# The command.
-
-
-@pytest.fixture
-def small_objects(monkeypatch, tiny_data, tiny_recipe):
-    monkeypatch.setattr(training.objects, "load", lambda split, n: tiny_data)
-    monkeypatch.setattr(training, "RECIPES", {"vit": tiny_recipe})
-
-
-def test_the_command_trains_with_what_it_is_told(small_objects, tmp_path):
-    command = ["vit-d1-h2-w8", "--epochs", "1", "--lr", "0.002", "--no-publish"]
-    training.main([*command, "--out", str(tmp_path)])
-    record = json.loads((tmp_path / "vit-d1-h2-w8" / "record.json").read_text())
-    assert (record["recipe"]["epochs"], record["recipe"]["lr"]) == (1, 0.002)
-
-
-def test_an_interrupted_command_ends_with_one_sentence(
-    small_objects, tmp_path, monkeypatch, capsys
-):
-    interrupt_in_epoch(monkeypatch, 2)
-    with pytest.raises(SystemExit, match="130"):
-        training.main(["vit-d1-h2-w8", "--no-publish", "--out", str(tmp_path)])
-    assert "2 of 3 epochs are safe" in capsys.readouterr().err.strip().splitlines()[-1]
-
-
-def test_a_command_with_a_wrong_name_ends_with_one_sentence(small_objects, tmp_path):
-    with pytest.raises(SystemExit, match="There is no model 'vitt'"):
-        training.main(["vitt", "--out", str(tmp_path)])

@@ -2,24 +2,31 @@
 
 import re
 from dataclasses import dataclass
+from functools import partial, partialmethod
 
 import torch
-from timm.layers import SelectAdaptivePool2d
+from timm.layers import Attention, HybridEmbed, SelectAdaptivePool2d
+from timm.models.mlp_mixer import MlpMixer
 from timm.models.resnet import BasicBlock, downsample_conv
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-RUNGS = ("objects",)
-FAMILIES = ("vit", "resnet")
+RUNGS = ("objects", "cifar10")
+# "plain" is a ResNet without its skip connections, "hybrid" a ViT behind a convolutional stem.
+FAMILIES = ("vit", "hybrid", "mixer", "resnet", "plain")
+WITH_HEADS = ("vit", "hybrid")
+CNNS = ("resnet", "plain")
 # What a variant changes in timm's VisionTransformer.
 VARIANTS = {
     "gap": dict(global_pool="avg", class_token=False),
     "reg4": dict(reg_tokens=4),
     "relu": dict(act_layer=nn.ReLU),
+    "nopos": dict(pos_embed="none"),
 }
 _NAME = re.compile(
     rf"(?:(?P<rung>{'|'.join(RUNGS)})/)?(?P<family>{'|'.join(FAMILIES)})-d(?P<depth>\d+)"
-    r"(?:-h(?P<heads>\d+))?(?:-w(?P<width>\d+))?(?:-n(?P<data_percent>\d+))?"
+    r"(?:-h(?P<heads>\d+))?(?:-k(?P<head_dim>\d+))?(?:-w(?P<width>\d+))?"
+    r"(?:-n(?P<data_percent>\d+))?"
     rf"(?:-(?P<variant>{'|'.join(VARIANTS)}))?(?:-s(?P<seed>\d+))?"
 )
 
@@ -28,13 +35,15 @@ _NAME = re.compile(
 class Spec:
     """What the name of an embedded model says: `vit-d6-h4` is `objects/vit-d6-h4-w64-s0`.
 
-    `width` is the token width of a ViT and the channels of a ResNet's last stage; `data_percent`
-    is the share of the training images that the model saw.
+    `width` is the token width of a ViT and the channels of a ResNet's last stage; `head_dim` is
+    width / heads unless the name says otherwise (`vit-d6-h4-k8`); `data_percent` is the share of
+    the training images that the model saw.
     """
 
     family: str
     depth: int
     heads: int | None = None
+    head_dim: int | None = None
     width: int = 64
     data_percent: int = 100
     variant: str | None = None
@@ -43,23 +52,27 @@ class Spec:
 
     def __post_init__(self) -> None:
         problem = None
-        if self.family == "vit":
+        if self.family in WITH_HEADS:
             if not self.heads:
-                problem = "a ViT's name says its heads, as in vit-d6-h4"
-            elif self.width % self.heads:
+                problem = f"a {self.family}'s name says its heads, as in {self.family}-d6-h4"
+            elif self.head_dim is None and self.width % self.heads:
                 problem = f"{self.heads} heads do not divide width {self.width}"
             elif not self.depth:
-                problem = "a ViT has at least one layer"
-        elif self.heads or self.variant:
-            problem = "a ResNet has neither heads nor variants"
-        elif self.depth < 8 or self.depth % 6 != 2:
-            problem = f"a ResNet's depth is 6n + 2 (8, 14, 20, …), not {self.depth}"
-        elif self.width % 4:
-            problem = f"a ResNet's width is a multiple of 4, not {self.width}"
+                problem = f"a {self.family} has at least one layer"
+        elif self.heads or self.head_dim:
+            problem = f"a {self.family} has no heads"
+        elif self.family in CNNS and (self.depth < 8 or self.depth % 6 != 2):
+            problem = f"a {self.family}'s depth is 6n + 2 (8, 14, 20, …), not {self.depth}"
+        elif self.family in CNNS and self.width % 4:
+            problem = f"a {self.family}'s width is a multiple of 4, not {self.width}"
+        if not problem and self.variant and self.family != "vit":
+            problem = f"only a vit has variants, not a {self.family}"
         if not problem and not 1 <= self.data_percent <= 100:
             problem = f"-n{self.data_percent} is not a percentage from 1 to 100"
         if problem:
             raise ValueError(f"{self.short!r} cannot be built: {problem}.")
+        if self.heads and self.head_dim is None:
+            object.__setattr__(self, "head_dim", self.width // self.heads)
 
     @classmethod
     def parse(cls, name: str) -> "Spec | None":
@@ -76,6 +89,8 @@ class Spec:
     def _format(self, short: bool) -> str:
         parts = [self.family, f"d{self.depth}"]
         parts += [f"h{self.heads}"] if self.heads else []
+        if self.head_dim and self.heads * self.head_dim != self.width:
+            parts += [f"k{self.head_dim}"]
         parts += [f"w{self.width}"] if not short or self.width != 64 else []
         parts += [f"n{self.data_percent}"] if self.data_percent != 100 else []
         parts += [self.variant] if self.variant else []
@@ -94,17 +109,26 @@ class Spec:
         return self._format(short=False)
 
 
+class NoShortcut(nn.Module):
+    """Adds nothing in place of a skip connection."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.new_zeros(())
+
+
 class SmallResNet(nn.Module):
     """The ResNet for 32×32 images of He et al. (`he2016deep`): three stages of timm's BasicBlock.
 
     depth = 6n + 2 weighted layers, n blocks a stage, channels width/4, width/2, width; a 3×3 stem,
-    no max pooling. Images [batch, 3, 32, 32] → logits [batch, num_classes]. Module names are those
-    of timm's ResNet.
+    no max pooling; without `skips` the plain net of the same paper. Images [batch, 3, 32, 32] →
+    logits [batch, num_classes]. Module names are those of timm's ResNet.
     """
 
-    def __init__(self, depth: int = 20, width: int = 64, num_classes: int = 10) -> None:
+    def __init__(
+        self, depth: int = 20, width: int = 64, num_classes: int = 10, skips: bool = True
+    ) -> None:
         super().__init__()
-        self.num_classes, self.num_features = num_classes, width
+        self.num_classes, self.num_features, self.skips = num_classes, width, skips
         channels = width // 4
         self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -123,13 +147,15 @@ class SmallResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    @staticmethod
-    def _stage(blocks: int, inputs: int, outputs: int) -> nn.Sequential:
+    def _stage(self, blocks: int, inputs: int, outputs: int) -> nn.Sequential:
         stride = outputs // inputs
-        shortcut = downsample_conv(inputs, outputs, 1, stride=stride) if stride > 1 else None
+        first = downsample_conv(inputs, outputs, 1, stride=stride) if stride > 1 else None
+        shortcuts = [first, *[None] * (blocks - 1)]
+        if not self.skips:
+            shortcuts = [NoShortcut() for _ in range(blocks)]
         return nn.Sequential(
-            BasicBlock(inputs, outputs, stride=stride, downsample=shortcut),
-            *(BasicBlock(outputs, outputs) for _ in range(blocks - 1)),
+            BasicBlock(inputs, outputs, stride=stride, downsample=shortcuts[0]),
+            *(BasicBlock(outputs, outputs, downsample=shortcut) for shortcut in shortcuts[1:]),
         )
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
@@ -144,23 +170,53 @@ class SmallResNet(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
+def _stem(channels: int) -> nn.Sequential:
+    """Two strided 3×3 convolutions in place of cutting patches: [3, 32, 32] → [channels, 8, 8]."""
+    return nn.Sequential(
+        nn.Conv2d(3, channels // 2, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(channels // 2),
+        nn.ReLU(),
+        nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+    )
+
+
 def _vit(spec: Spec) -> VisionTransformer:
-    model = VisionTransformer(
+    options = dict(VARIANTS.get(spec.variant, {}))
+    if spec.heads * spec.head_dim != spec.width:
+        # timm asks for a class, not for a function that makes one.
+        init = partialmethod(Attention.__init__, attn_head_dim=spec.head_dim)
+        options["attn_layer"] = type("Attention", (Attention,), {"__init__": init})
+    if spec.family == "hybrid":
+        options["embed_layer"] = partial(HybridEmbed, backbone=_stem(spec.width))
+    return VisionTransformer(
         img_size=32,
-        patch_size=4,
+        patch_size=4 if spec.family == "vit" else 1,
         num_classes=10,
         embed_dim=spec.width,
         depth=spec.depth,
         num_heads=spec.heads,
-        **VARIANTS.get(spec.variant, {}),
+        **options,
     )
-    # Start as if images had been normalised by mean 0.5 and standard deviation 0.5, so that the
-    # model itself can take images in [0, 1]: w·(x − 0.5)/0.5 + b = 2w·x + (b − Σw).
-    patches = model.patch_embed.proj
+
+
+def _mixer(spec: Spec) -> MlpMixer:
+    return MlpMixer(
+        img_size=32, patch_size=4, num_classes=10, num_blocks=spec.depth, embed_dim=spec.width
+    )
+
+
+def _cnn(spec: Spec) -> SmallResNet:
+    return SmallResNet(spec.depth, spec.width, skips=spec.family == "resnet")
+
+
+def _take_unit_range(patches: nn.Conv2d) -> None:
+    """Start as if images had been normalised by mean 0.5 and standard deviation 0.5, so that the
+    model itself can take images in [0, 1]: w·(x − 0.5)/0.5 + b = 2w·x + (b − Σw)."""
     with torch.no_grad():
         patches.bias -= patches.weight.sum(dim=(1, 2, 3))
         patches.weight *= 2
-    return model
 
 
 def build(spec: Spec) -> nn.Module:
@@ -170,10 +226,12 @@ def build(spec: Spec) -> nn.Module:
     reads from `pretrained_cfg` that no normalisation is wanted. The global generator is left as it
     was.
     """
-    make = {"vit": _vit, "resnet": lambda s: SmallResNet(s.depth, s.width)}[spec.family]
+    make = {"vit": _vit, "hybrid": _vit, "mixer": _mixer}.get(spec.family, _cnn)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         model = make(spec)
+    if spec.family in ("vit", "mixer"):  # the others normalise behind their first convolution
+        _take_unit_range(getattr(model, "patch_embed", getattr(model, "stem", None)).proj)
     model.pretrained_cfg = dict(
         architecture=spec.canonical,
         input_size=(3, 32, 32),

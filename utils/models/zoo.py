@@ -173,7 +173,7 @@ def _load_embedded(known: Spec) -> nn.Module:
         near = difflib.get_close_matches(known.short, manifest(), n=3, cutoff=0) or ["none yet"]
         raise UnknownModel(
             f"{known.short} has not been trained; the nearest that have are {', '.join(near)}. "
-            f"Train it with `python -m utils.models.training {known.short}`, or take random "
+            f"Train it with `python -m utils train {known.short}`, or take random "
             "weights with zoo.create."
         )
     file = FOLDER / entry["file"]

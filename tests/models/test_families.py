@@ -1,0 +1,52 @@
+"""The families: sweeps that vary one thing, and what of them is still to be trained."""
+
+import pytest
+
+from utils.models import families, zoo
+from utils.models.architectures import Spec
+
+
+def test_every_member_can_be_built_and_is_named_in_its_short_form():
+    for family in families.FAMILIES.values():
+        for name in family.members():
+            assert Spec.parse(name).short == name
+
+
+@pytest.mark.parametrize(
+    ("family", "varied"),
+    [("heads", {"heads", "head_dim"}), ("depth", {"depth"}), ("cnn-depth", {"depth"})],
+)
+def test_a_sweep_varies_one_thing_and_the_seed(family, varied):
+    specs = [vars(Spec.parse(name)) for name in families.FAMILIES[family].members()]
+    differing = {key for key in specs[0] if len({spec[key] for spec in specs}) > 1}
+    assert differing == varied | {"seed"}
+
+
+def test_decoupled_models_have_every_head_count_with_every_head_dimension():
+    specs = [Spec.parse(name) for name in families.FAMILIES["decoupled"].members()]
+    assert {(s.heads, s.head_dim) for s in specs} == {
+        (heads, dim) for heads in (1, 2, 4, 8) for dim in (4, 8, 16, 32)
+    }
+    assert {s.width for s in specs} == {64}
+
+
+def test_the_floor_comes_first_and_seed_by_seed(monkeypatch):
+    monkeypatch.setattr(zoo, "manifest", dict)
+    names = families.missing()
+    floor = {name for key in families.FLOOR for name in families.FAMILIES[key].members()}
+    assert set(names[: len(floor)]) == floor
+    seeds = [Spec.parse(name).seed for name in names[: len(floor)]]
+    assert seeds == sorted(seeds)
+
+
+def test_what_the_zoo_holds_is_not_missing(monkeypatch):
+    monkeypatch.setattr(zoo, "manifest", lambda: {"vit-d6-h2": {}})
+    assert "vit-d6-h2" not in families.missing(["heads"])
+    assert "vit-d6-h2-s1" in families.missing(["heads"])
+    assert "heads" in families.status()
+    assert " 1 of  15" in families.status()
+
+
+def test_an_unknown_family_names_those_there_are():
+    with pytest.raises(ValueError, match="no family 'head'; there are heads, depth, cnn-depth"):
+        families.missing(["head"])

@@ -1,0 +1,49 @@
+"""The queue trains what is missing, survives a failure, and says what it could not do."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from utils.models import queue, training, zoo
+
+
+@pytest.fixture
+def small_zoo(monkeypatch, tiny_data, tmp_path):
+    monkeypatch.setattr(queue, "splits", lambda rung: queue.Splits(*[tiny_data] * 3))
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
+    return tmp_path
+
+
+def test_every_model_is_published_as_soon_as_it_is_trained(small_zoo, tiny_recipe, monkeypatch):
+    had = []
+
+    def watched(name, *arguments):
+        had.append(sorted(zoo.manifest()))
+        return training.train(name, *arguments)
+
+    monkeypatch.setattr(queue, "train", watched)
+    names = ["vit-d1-h2-w8", "resnet-d8-w16"]
+    assert queue.work(names, small_zoo / "runs", tiny_recipe) == {}
+    assert had == [[], ["vit-d1-h2-w8"]]
+    assert sorted(zoo.manifest()) == sorted(names)
+
+
+def test_a_model_that_fails_does_not_stop_the_others(small_zoo, tiny_recipe, monkeypatch):
+    def failing(name, *arguments):
+        if name == "vit-d1-h1-w8":
+            raise FloatingPointError("the loss became nan")
+        return training.train(name, *arguments)
+
+    monkeypatch.setattr(queue, "train", failing)
+    names = ["vit-d1-h1-w8", "vit-d1-h2-w8"]
+    failed = queue.work(names, small_zoo / "runs", replace(tiny_recipe, epochs=1))
+    assert failed == {"vit-d1-h1-w8": "the loss became nan"}
+    assert list(zoo.manifest()) == ["vit-d1-h2-w8"]
+
+
+def test_models_can_be_trained_without_going_into_the_zoo(small_zoo, tiny_recipe):
+    queue.work(["vit-d1-h2-w8"], small_zoo / "runs", tiny_recipe, published=False)
+    record = json.loads((small_zoo / "runs" / "vit-d1-h2-w8" / "record.json").read_text())
+    assert record["recipe"]["epochs"] == tiny_recipe.epochs
+    assert zoo.manifest() == {}

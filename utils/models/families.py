@@ -1,0 +1,105 @@
+"""The families of trained models: which are compared with which, in the order of need."""
+
+from dataclasses import dataclass
+
+from utils.models import zoo
+from utils.models.architectures import Spec
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models that differ in one thing, and the seeds with which each is trained.
+
+    `names` leave the seed out; `asks` is what their comparison is to show.
+    """
+
+    asks: str
+    names: tuple[str, ...]
+    seeds: int = 3
+
+    def members(self) -> list[str]:
+        """The short names of all models, seed by seed: half a family is complete for some seeds."""
+        specs = (Spec.parse(f"{name}-s{seed}") for seed in range(self.seeds) for name in self.names)
+        return [spec.short for spec in specs]
+
+
+HEADS, DEPTHS, CNN_DEPTHS = (1, 2, 4, 8, 16), (2, 4, 6, 8, 12), (8, 14, 20, 32, 44)
+
+FAMILIES = {
+    "heads": Family(
+        "heads at width 64, head dimension = 64 / heads",
+        tuple(f"vit-d6-h{heads}" for heads in HEADS),
+    ),
+    "depth": Family("layers of a ViT", tuple(f"vit-d{depth}-h4" for depth in DEPTHS)),
+    "cnn-depth": Family("layers of a ResNet", tuple(f"resnet-d{depth}" for depth in CNN_DEPTHS)),
+    "decoupled": Family(
+        "heads and head dimension apart, width 64",
+        tuple(f"vit-d6-h{heads}-k{dim}" for heads in (1, 2, 4, 8) for dim in (4, 8, 16, 32)),
+        seeds=1,
+    ),
+    "width": Family(
+        "heads at head dimension 16, width = 16 × heads",
+        tuple(f"vit-d6-h{heads}-w{16 * heads}" for heads in (1, 2, 4, 8)),
+        seeds=1,
+    ),
+    "variants": Family(
+        "one part of a model exchanged",
+        (
+            *(f"vit-d6-h4-{variant}" for variant in ("gap", "relu", "reg4", "nopos")),
+            *("mixer-d6", "hybrid-d6-h4", "plain-d8", "plain-d20", "plain-d44"),
+        ),
+        seeds=1,
+    ),
+    "data": Family(
+        "share of the training images",
+        tuple(f"{model}-n{n}" for n in (3, 10, 30) for model in ("vit-d6-h4", "resnet-d20")),
+        seeds=1,
+    ),
+    "cifar10": Family(
+        "heads and depth on CIFAR-10",
+        tuple(
+            f"cifar10/{model}"
+            for model in (
+                *(f"vit-d6-h{heads}" for heads in HEADS),
+                *(f"vit-d{depth}-h4" for depth in DEPTHS if depth != 6),
+                *(f"resnet-d{depth}" for depth in CNN_DEPTHS),
+            )
+        ),
+        seeds=1,
+    ),
+}
+FLOOR = ("heads", "depth", "cnn-depth")
+
+
+def missing(families: list[str] | None = None) -> list[str]:
+    """The models of these families (all if None) that the zoo lacks, most needed first.
+
+    Seed by seed over the floor, so that every sweep has a first line early; then the other
+    families in the order of their declaration. Raises ValueError for an unknown family.
+    """
+    chosen = list(FAMILIES) if families is None else families
+    if unknown := [name for name in chosen if name not in FAMILIES]:
+        raise ValueError(f"There is no family {unknown[0]!r}; there are {', '.join(FAMILIES)}.")
+    have = zoo.manifest()
+    members = [(name, member) for name in chosen for member in FAMILIES[name].members()]
+    members.sort(key=lambda pair: (pair[0] not in FLOOR, _seed(pair) if pair[0] in FLOOR else 0))
+    return list(dict.fromkeys(member for _, member in members if member not in have))
+
+
+def _seed(pair: tuple[str, str]) -> int:
+    return Spec.parse(pair[1]).seed
+
+
+def status() -> str:
+    """A table of how many models of each family are trained, and which are missing."""
+    have = zoo.manifest()
+    lines = []
+    for name, family in FAMILIES.items():
+        members = family.members()
+        lacking = [member for member in members if member not in have]
+        lines.append(
+            f"{name:10} {len(members) - len(lacking):3} of {len(members):3}  {family.asks}"
+        )
+        if lacking:
+            lines.append(f"{'':10} missing: {', '.join(lacking)}")
+    return "\n".join(lines)
