@@ -64,6 +64,12 @@ def test_a_damaged_image_is_named_left_out_and_counted(folder, place):
     assert "1 of 3 images" in str(warned[-1].message)
 
 
+def test_a_damaged_header_is_damage_too(folder):
+    (folder / "broken.ppm").write_bytes(b"P6 wide 10 255 ")
+    with pytest.warns(UserWarning, match=r"broken\.ppm"):
+        assert len(list(photographs.read(folder))) == 2
+
+
 def test_a_place_without_images_is_answered_by_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"no images in .*: expected files such as \.jpg"):
         list(photographs.read(tmp_path))

@@ -1,0 +1,199 @@
+"""Labelled images by name: objects, CIFAR-10, the published cue conflict, or any folder of yours.
+
+Nothing is downloaded unless `download=True`.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.datasets import CIFAR10
+
+from utils.stimuli import objects
+from utils.stimuli.image_folder import image_folder
+from utils.stimuli.minibatches import Batch, Dataset
+
+__all__ = ["Batch", "CueConflict", "Dataset", "cue_conflict", "folder", "load", "shown"]
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = Path.home() / ".cache" / "seeing-sparsely"
+NAMES = ("objects", "cifar10", "cifar10-jpeg")
+SPLITS = ("train", "validation", "test")
+CIFAR10_MB = 170
+ORIGINALS = "cifar-10-batches-py"  # the folder that torchvision unpacks
+VALIDATION = 5_000  # of CIFAR-10's training images
+TEXTURE = r"-([a-z]+)\d+$"  # in the name of a cue-conflict stimulus
+
+
+def load(name: str | Path, model: nn.Module | None = None, download: bool = False) -> Dataset:
+    """The labelled images called `name`, prepared for `model` if one is given.
+
+    name : "objects", "cifar10" or "cifar10-jpeg", each the test images unless "/train" or
+        "/validation" follows; "cue-conflict" (see `cue_conflict`); or the path of an ImageFolder
+        (a directory or .tar; the class is the folder that a file is in), or of a directory with, or
+        a .tar beside, a labels.csv (columns file, and class_index, an ImageNet-1k index)
+    model : see `Dataset.prepared_for`; without one, images are [3, h, w] in [0, 1]
+
+    "cifar10" takes the original images where they are and their JPEGs otherwise: `source` says
+    which. Folders called by WordNet ids (n01440764) have ImageNet-1k's labels, others are numbered
+    in alphabetical order, which a model's classes must follow. Files come in a shuffled order that
+    depends on nothing but their names, so that the first thousand are of all classes.
+
+    Raises FileNotFoundError, which says what was looked for and where, PermissionError and
+    ConnectionError for a download that is forbidden or fails, and ValueError for an unknown split,
+    a folder without images, and labels that do not fit the files.
+    """
+    kind, _, split = str(name).partition("/")
+    if str(name) == "cue-conflict":
+        data = cue_conflict().images
+    elif kind not in NAMES:
+        if not Path(name).exists():
+            raise FileNotFoundError(
+                f"There is no data set, folder or archive {name}: the data sets are "
+                f"{', '.join(NAMES)} and cue-conflict; a path begins in the current folder."
+            )
+        data = image_folder(Path(name))
+    elif split not in ("", *SPLITS):
+        raise ValueError(f"There is no split {split!r} of {kind}; choose {', '.join(SPLITS)}.")
+    elif kind == "objects":
+        data = _objects(split or "test")
+    else:
+        data = _cifar10(kind, split or "test", download)
+    return data if model is None else data.prepared_for(model)
+
+
+def _objects(split: str) -> Dataset:
+    stimuli = objects.load(split, n=None)
+    classes = tuple(f"{s}, {t}" for s, t in zip(objects.SHAPES, objects.TEXTURES, strict=True))
+    return Dataset(f"objects/{split}", stimuli.labels, classes, lambda i: stimuli.images[i])
+
+
+def folder() -> Path:
+    """Where data sets are looked for: `BOOK_DATA`, else ../shared/data beside the project."""
+    return Path(os.environ.get("BOOK_DATA") or ROOT.parent / "shared/data")
+
+
+def shown(path: Path) -> str:
+    """A path as messages name it, seen from the project."""
+    return os.path.relpath(path, ROOT)
+
+
+def _cifar10(kind: str, split: str, download: bool) -> Dataset:
+    part = "test" if split == "test" else "train"
+    archive = folder() / "cifar10" / f"{part}.tar"
+    places = [] if kind == "cifar10-jpeg" else [folder() / "cifar10", CACHE]
+    place = next((place for place in places if (place / ORIGINALS).is_dir()), None)
+    if place is not None:
+        source, data = "cifar10", _originals(place, part == "train")
+    elif archive.is_file():
+        source, data = "cifar10-jpeg", image_folder(archive)
+    elif places and download:
+        source, data = "cifar10", _originals(_downloaded(), part == "train")
+    else:
+        raise FileNotFoundError(
+            f"CIFAR-10 is not here: looked for cifar10/{part}.tar and cifar10/{ORIGINALS} in "
+            f"{shown(folder())}, and for the latter in the cache; set BOOK_DATA to the folder that "
+            "holds cifar10, or let datasets.load('cifar10', download=True) fetch it "
+            f"({CIFAR10_MB} MB)."
+        )
+    order = np.arange(len(data))
+    if part == "train":
+        order = np.random.default_rng(0).permutation(len(data))
+        order = order[-VALIDATION:] if split == "validation" else order[:-VALIDATION]
+    return data.subset(order, f"{source}/{split}")
+
+
+def _originals(place: Path, train: bool) -> Dataset:
+    try:
+        found = CIFAR10(place, train)  # checks the md5 of every file
+    except RuntimeError as error:
+        raise ValueError(
+            f"CIFAR-10 in {shown(place / ORIGINALS)} is damaged (an md5 differs or a file is "
+            "missing); delete that folder and load the images again."
+        ) from error
+    labels = torch.tensor(found.targets)
+    return Dataset("", labels, tuple(found.classes), lambda i: Image.fromarray(found.data[i]))
+
+
+def _downloaded() -> Path:
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        raise PermissionError(
+            f"CIFAR-10 ({CIFAR10_MB} MB) is not downloaded because HF_HUB_OFFLINE=1 forbids it; "
+            "unset that, or set BOOK_DATA to a folder that holds the images."
+        )
+    print(f"Downloading CIFAR-10, {CIFAR10_MB} MB, by torchvision.", file=sys.stderr)
+    try:
+        CIFAR10(CACHE, download=True)
+    except (OSError, RuntimeError) as error:
+        raise ConnectionError(
+            f"CIFAR-10 could not be downloaded ({error}); try again, or set BOOK_DATA to a folder "
+            "that holds it."
+        ) from error
+    return CACHE
+
+
+class CueConflict(NamedTuple):
+    """The published cue-conflict stimuli, as photographs labelled by shape, with their textures.
+
+    images : its labels are the classes of the shapes, indices into `images.classes` (sixteen)
+    textures : int64 [n], the classes of the textures, likewise
+    names : n stimuli, such as "cat7-elephant1"
+    trials : one row a human trial: subject ("subject-01"), trial (1 …), seconds, stimulus,
+        response (one of the classes, or "na" where none came in time), shape, texture. People saw
+        all 1,280 stimuli, of which `images` may be a part: join them by stimulus.
+    """
+
+    images: Dataset
+    textures: Tensor
+    names: list[str]
+    trials: pd.DataFrame
+
+
+def cue_conflict(model: nn.Module | dict | None = None) -> CueConflict:
+    """The cue-conflict stimuli of Geirhos and colleagues, 224×224, and all human trials.
+
+    model : as for `load`; its classes need not be the sixteen
+    Looks for cue_conflict/stimuli.tar (stimuli/<shape>/<shape><i>-<texture><k>.jpg) and
+    cue_conflict/human/*.csv in `folder()`; raises FileNotFoundError if they are not there.
+    Source: geirhos2019imagenet. Explained in chapter 2.5.
+    """
+    place = folder() / "cue_conflict"
+    tables = sorted(place.glob("human/*.csv"))
+    if not (place / "stimuli.tar").is_file() or not tables:
+        raise FileNotFoundError(
+            "The cue-conflict stimuli are not here: looked for stimuli.tar and human/*.csv in "
+            f"{shown(place)}; set BOOK_DATA to the folder that holds cue_conflict."
+        )
+    images = image_folder(place / "stimuli.tar")
+    names = [Path(name).stem for name in images.names]
+    textures = pd.Series(names).str.extract(TEXTURE)[0].map(images.classes.index)
+    return CueConflict(
+        images if model is None else images.preprocessed(model),
+        torch.tensor(textures.tolist()),
+        names,
+        _trials(tables),
+    )
+
+
+def _trials(tables: list[Path]) -> pd.DataFrame:
+    # "na" is an answer here, not a gap in the table.
+    read = [pd.read_csv(table, keep_default_na=False, na_values={"rt": "NaN"}) for table in tables]
+    rows = pd.concat(read, ignore_index=True)
+    stimulus = rows["imagename"].str.extract(r"_([a-z]+\d+-[a-z]+\d+)\.")[0]
+    return pd.DataFrame(
+        {
+            "subject": rows["subj"],
+            "trial": rows["trial"],
+            "seconds": rows["rt"],
+            "stimulus": stimulus,
+            "response": rows["object_response"],
+            "shape": rows["category"],
+            "texture": stimulus.str.extract(TEXTURE)[0],
+        }
+    )

@@ -1,0 +1,122 @@
+"""Responses of visual cortex to natural images, where the data are at hand: numbers, no images.
+
+Looked for in `datasets.folder()`; never needed by the chapters' default run. The macaque data are
+the figure data of tang2018large (Apache-2.0), MATLAB files that hold one array each, called as the
+file:
+
+    Fig1d, Fig1e  float64 [cells, 1]   ΔF/F of all cells to one image, falling; monkeys A and B
+    Fig1f, Fig1g  uint8 [1, 2250]      cells above half of their own peak, for each image
+    Fig2a, Fig2c  float64 [1, 2250]    ΔF/F of one cell to all images, unordered
+    Fig2e, Fig2f  uint8 [1, cells]     images for which a cell is above half of its peak
+
+The mouse data (antolik2016model) state no licence: they are for measuring only.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.io
+
+from utils.stimuli import datasets
+
+_COUNTS = {"A": ("Fig1f", "Fig2e"), "B": ("Fig1g", "Fig2f")}
+_RANKED = {"A": ("Fig1d", "Fig2a"), "B": ("Fig1e", "Fig2c")}
+
+
+class HalfPeakCounts(NamedTuple):
+    """Counts of responses above half of a cell's own peak, int64, of one macaque.
+
+    cells_per_image : [2250]; images_per_cell : [cells], never 0
+    """
+
+    cells_per_image: np.ndarray
+    images_per_cell: np.ndarray
+
+    @property
+    def cells(self) -> int:
+        """How many cells were recorded."""
+        return len(self.images_per_cell)
+
+    @property
+    def population(self) -> np.ndarray:
+        """The share of cells above half of their peak, for each image [2250], in [0, 1]."""
+        return self.cells_per_image / self.cells
+
+    @property
+    def lifetime(self) -> np.ndarray:
+        """The share of images above half of the peak, for each cell [cells], in (0, 1]."""
+        return self.images_per_cell / len(self.cells_per_image)
+
+
+class RankedResponses(NamedTuple):
+    """ΔF/F of one macaque, largest first: of all cells to one image, of one cell to all."""
+
+    cells: np.ndarray
+    images: np.ndarray
+
+
+class MouseResponses(NamedTuple):
+    """Responses float64 [images, neurons], arbitrary units ≥ 0, to natural images.
+
+    training : 1,800 or 1,260 images; validation : 50 others, averaged over repeats
+    """
+
+    training: np.ndarray
+    validation: np.ndarray
+
+
+def macaque_half_peak(monkey: str) -> HalfPeakCounts:
+    """How many cells in layer 2 of V1 were above half of their own peak, picture by picture.
+
+    monkey : "A" (1,225 cells) or "B" (982)
+    Their means are 6.0 and 4.1 cells an image, 0.49 % and (from the rounded count) 0.42 % in the
+    paper. Population and lifetime are means of one and the same mask. Raises ValueError for
+    another monkey, FileNotFoundError without the data. Source: tang2018large. Explained in
+    chapter 4.
+    """
+    return HalfPeakCounts(*(_figure(name).astype(np.int64) for name in _COUNTS[_known(monkey)]))
+
+
+def macaque_ranked(monkey: str) -> RankedResponses:
+    """The ranked responses that the paper shows as examples, one image's and one cell's.
+
+    Raises as `macaque_half_peak`. Source: tang2018large.
+    """
+    cells, images = (np.sort(_figure(name))[::-1] for name in _RANKED[_known(monkey)])
+    return RankedResponses(cells, images)
+
+
+def mouse(region: int) -> MouseResponses:
+    """The responses of a local population in mouse V1.
+
+    region : 1 (103 neurons, 1,800 images) or 2 (55 neurons, 1,260 images)
+    Raises ValueError for another, FileNotFoundError if the data are not there. Source:
+    antolik2016model. Explained in chapter 4.
+    """
+    if region not in (1, 2):
+        raise ValueError(f"There is no region {region!r} of mouse V1; choose 1 or 2.")
+    place = f"v1_mouse/region{region}"
+    return MouseResponses(
+        *(np.load(_file(f"{place}/{part}_set.npy")) for part in ("training", "validation"))
+    )
+
+
+def _known(monkey: str) -> str:
+    if monkey not in _COUNTS:
+        raise ValueError(f"There is no monkey {monkey!r}; choose A or B.")
+    return monkey
+
+
+def _file(name: str) -> Path:
+    file = datasets.folder() / name
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"The recordings are not here: looked for {datasets.shown(file)}; set BOOK_DATA to the "
+            f"folder that holds {Path(name).parts[0]}."
+        )
+    return file
+
+
+def _figure(name: str) -> np.ndarray:
+    return scipy.io.loadmat(_file(f"v1_macaque/{name}.mat"))[name].ravel()
