@@ -2,9 +2,15 @@
 
 `sparsity.gini(r)` and its like measure a vector (`vector_measures.py`); `LifetimeSparseness` and
 its like accumulate over minibatches and ranks (`streaming.py`); the half-peak fraction comes in
-both forms (`half_peak.py`); the rest are the controls beside every number (`controls.py`).
+both forms (`half_peak.py`); `ablation_profile` asks what a network's answers owe to its strongest
+responses (`ablation_profile.py`); the rest are the controls beside every number (`controls.py`).
 """
 
+from utils.measures.ablation_profile import (
+    AblationProfile,
+    ablation_profile,
+    matching_temperature,
+)
 from utils.measures.controls import (
     PatchRows,
     PlacementOverlap,
@@ -39,6 +45,7 @@ from utils.measures.vector_measures import (
 )
 
 __all__ = [
+    "AblationProfile",
     "HalfPeak",
     "HalfPeakFraction",
     "HalfPeakSummary",
@@ -49,12 +56,14 @@ __all__ = [
     "PlacementOverlap",
     "PopulationSparseness",
     "PopulationSummary",
+    "ablation_profile",
     "active_fraction",
     "excess_kurtosis",
     "gaussian_logit_rows",
     "gini",
     "half_peak_fraction",
     "hoyer",
+    "matching_temperature",
     "mean_map",
     "normalised_entropy",
     "patch_rows",

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from utils.models import zoo
 from utils.models.training import Recipe, publish, train
-from utils.stimuli import objects
+from utils.stimuli import datasets
 
 
 class Splits(NamedTuple):
@@ -26,7 +26,7 @@ class Splits(NamedTuple):
 @cache
 def splits(rung: str) -> Splits:
     """The training, validation and test images of a rung, in memory; loaded once a process."""
-    return Splits(*(objects.load(split, n) for split, n in objects.SPLITS.items()))
+    return Splits(*(datasets.load(f"{rung}/{split}").everything() for split in Splits._fields))
 
 
 def _train(name: str, recipe: Recipe | None, out: Path) -> Path:

@@ -1,0 +1,393 @@
+"""Profiles against the same ablations written out in float64, and with nothing to find."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+from utils.measures import sparsity
+from utils.measures.ablation_profile import ablation_profile, matching_temperature
+from utils.measures.ablation_units import units_of
+from utils.models import zoo
+from utils.probes import keyed_orders
+
+
+class Linear(nn.Module):
+    """Logits that are linear in rectified channels; `ignore` takes them from the input instead."""
+
+    def __init__(self, weight, ignore: bool = False) -> None:
+        super().__init__()
+        self.weight, self.ignore = nn.Parameter(torch.tensor(weight).float()), ignore
+        self.act = nn.ReLU()
+
+    def forward(self, x):  # [batch, channels, 1, 1]
+        units = self.act(x)
+        if self.ignore:
+            units = x + 0 * units
+        return units.flatten(1) @ self.weight.mT
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def batches(images, labels, size=None):
+    index = torch.arange(len(images))
+    return list(zip(*(x.split(size or len(images)) for x in (images, labels, index)), strict=True))
+
+
+CHANNELS, CLASSES, IMAGES = 12, 4, 9
+
+
+@pytest.fixture
+def linear():
+    model = Linear(draw(CLASSES, CHANNELS, seed=1).numpy()).eval()
+    return model, draw(IMAGES, CHANNELS, 1, 1), torch.arange(IMAGES) % CLASSES
+
+
+def by_hand(model, images, labels, order):
+    """KL, right and margin [images, k] of removing units in an order [images, channels]."""
+    units = images.flatten(1).relu().double()
+    weight = model.weight.double()
+    intact = (units @ weight.mT).log_softmax(-1)
+    kl, right, margin = [], [], []
+    for k in range(CHANNELS + 1):
+        kept = units.clone()
+        for i in range(len(units)):
+            kept[i, order[i, :k]] = 0
+        q = (kept @ weight.mT).log_softmax(-1)
+        kl.append((intact.exp() * (intact - q)).sum(-1))
+        p = q.exp()[torch.arange(len(q)), labels]
+        right.append((q.argmax(-1) == labels).double())
+        margin.append((p / (1 - p)).log())
+    return tuple(torch.stack(each, 1).detach().numpy() for each in (kl, right, margin))
+
+
+def test_curves_are_those_of_ablation_written_out(linear):
+    model, images, labels = linear
+    profile = ablation_profile(model, batches(images, labels), "act", "channel", draws=2, seed=3)
+    strongest = images.flatten(1).relu().argsort(dim=-1, descending=True, stable=True)
+    index = torch.arange(IMAGES)
+    orders = {
+        ("top", 0): strongest,
+        ("bottom", 0): strongest.flip(-1),
+        ("random", 0): keyed_orders(3, index, 0, (1, CHANNELS))[:, 0],
+        ("random", 1): keyed_orders(3, index, 1, (1, CHANNELS))[:, 0],
+    }
+    assert profile.ranks.tolist() == list(range(CHANNELS + 1))
+    for (name, i), order in orders.items():
+        for table, expected in zip(
+            (profile.kl, profile.right, profile.margin),
+            by_hand(model, images, labels, order),
+            strict=True,
+        ):
+            np.testing.assert_allclose(table[name][i], expected, atol=2e-5)
+
+
+def test_minibatches_of_any_size_and_order_give_the_same_profile(linear):
+    model, images, labels = linear
+    whole = ablation_profile(model, batches(images, labels), "act", "channel", draws=2)
+    parts = batches(images, labels, 4)
+    split = ablation_profile(model, parts[::-1], "act", "channel", draws=2)
+    for order in whole.kl:
+        np.testing.assert_allclose(whole.kl[order], split.kl[order], atol=1e-6)
+    assert split.index.tolist() == list(range(IMAGES))
+    ranks = [ablation_profile(model, [part], "act", "channel", draws=2) for part in parts]
+    np.testing.assert_allclose(
+        sparsity.AblationProfile.merged(ranks).kl["random"], whole.kl["random"], atol=1e-6
+    )
+
+
+def test_profiles_that_share_an_image_or_differ_are_not_merged(linear):
+    model, images, labels = linear
+    one = ablation_profile(model, batches(images, labels), "act", "channel", draws=1)
+    other = ablation_profile(model, batches(images, labels), "act", "channel", draws=1, seed=1)
+    with pytest.raises(ValueError, match="share images"):
+        sparsity.AblationProfile.merged([one, one])
+    with pytest.raises(ValueError, match="different conditions"):
+        sparsity.AblationProfile.merged([one, other])
+
+
+def values(summary):
+    return summary.set_index("measure")["estimate"]
+
+
+def test_a_network_whose_answers_ignore_the_layer_relies_on_nothing():
+    model = Linear(np.eye(4), ignore=True).eval()
+    images = 5 * torch.eye(4).repeat(5, 1)[..., None, None]
+    labels = torch.arange(4).repeat(5)
+    summary = ablation_profile(model, batches(images, labels), "act", "channel").summary(200)
+    found = values(summary)
+    assert found["intact accuracy"] == pytest.approx(1)
+    assert found["reliance, accuracy"] == found["reliance, KL"] == 0
+    assert math.isnan(found["necessity N"])
+    assert math.isnan(found["sufficiency K"])
+    assert (summary["note"] == "no reliance").sum() == 8
+
+
+@pytest.mark.parametrize("layers", ["blocks.1.attn", "*.attn"])
+def test_random_weights_rely_on_nothing(layers):
+    images, labels = torch.rand(8, 3, 32, 32), torch.arange(8)
+    profile = ablation_profile(
+        zoo.create("vit-d2-h2"), batches(images, labels, 4), layers, ranks=5, draws=2
+    )
+    assert math.isnan(values(profile.summary(200))["necessity N"])
+
+
+def test_where_one_unit_decides_the_strongest_is_necessary_and_sufficient():
+    images = 0.1 * torch.rand(40, 8, 1, 1)
+    labels = torch.arange(40) % 4
+    images[torch.arange(40), labels] = 9.0
+    model = Linear(np.eye(4, 8)).eval()
+    found = values(ablation_profile(model, batches(images, labels), "act", "channel").summary(200))
+    assert found["necessity N"] > 0.3
+    assert found["sufficiency K"] > 0.3
+    assert found["half removed, top"] < 1 / 8
+    assert found["half kept, top"] < 1 / 8
+    assert found["reliance, accuracy"] == pytest.approx(0.75)  # all zero: class 0
+
+
+def test_the_interval_of_an_accuracy_is_that_of_a_binomial():
+    n = 400
+    images, labels = torch.zeros(n, 4, 1, 1), torch.zeros(n).long()
+    images[torch.arange(n), (torch.arange(n) % 5 == 0).long()] = 3.0  # one of five is wrong
+    profile = ablation_profile(
+        Linear(np.eye(4)).eval(), batches(images, labels), "act", "channel", draws=1
+    )
+    row = profile.summary(4000).set_index("measure").loc["intact accuracy"]
+    assert row["estimate"] == pytest.approx(0.8)
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * math.sqrt(0.16 / n), rel=0.08)
+
+
+def two_classes(margin):
+    """A network of two classes whose log-odds are a function of its six rectified units."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act, self.scale = nn.ReLU(), nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            z = margin(self.act(x).flatten(1)) * self.scale
+            return torch.stack([z, torch.zeros_like(z)], 1)
+
+    images = 1 + 0.1 * torch.rand(30, 10, 1, 1, generator=torch.Generator().manual_seed(0))
+    profile = ablation_profile(
+        Model().eval(), batches(images, torch.zeros(30).long()), "act", "channel", draws=1
+    )
+    return values(profile.summary(200))
+
+
+def test_units_whose_effects_add_do_not_overlap():
+    found = two_classes(lambda units: units.sum(1))
+    assert found["I_rem"] == pytest.approx(0, abs=1e-5)
+    assert found["I_keep"] == pytest.approx(0, abs=1e-5)
+
+
+def test_units_that_stand_in_for_one_another_are_redundant_by_both_signs():
+    # ten units of about 1.05, of which nine are enough
+    found = two_classes(lambda units: (units.sum(1) - 9).clamp(0, 0.5))
+    assert found["I_rem"] > 0.2  # only both removed do damage
+    found = two_classes(lambda units: units.amax(1))
+    assert found["I_keep"] < -0.9  # either alone restores what both do
+
+
+def test_leave_one_out_effects_are_aligned_with_responses_in_an_additive_network():
+    images = torch.rand(20, 10, 1, 1, generator=torch.Generator().manual_seed(0))
+    model = Linear([[1.0] * 10, [0.0] * 10]).eval()
+    profile = ablation_profile(
+        model, batches(images, torch.zeros(20).long(), 7), "act", "channel", leave_one_out=12
+    )
+    assert np.isfinite(profile.alone).all(1).tolist() == [i < 12 for i in range(20)]
+    units = images.flatten(1).double()
+    p = units.sum(1).sigmoid()
+    for unit in (0, 7):
+        q = (units.sum(1) - units[:, unit]).sigmoid()
+        kl = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+        np.testing.assert_allclose(profile.alone[:12, unit], kl[:12], atol=1e-6)
+    found = values(profile.summary(200))
+    expected = np.mean([spearmanr(profile.alone[i], units[i])[0] for i in range(12)])
+    assert found["alignment"] == pytest.approx(expected)
+    assert expected > 0.999
+    assert found["concentration"] == pytest.approx(
+        sparsity.gini(torch.from_numpy(profile.alone[:12]).double()).mean().item(), abs=1e-6
+    )
+
+
+def test_attention_is_removed_by_the_response_of_each_head_and_controls_by_its_mass():
+    model, images = zoo.create("vit-d3-h2"), torch.rand(4, 3, 32, 32)
+    profile = ablation_profile(
+        model, batches(images, torch.arange(4)), "blocks.2.attn", ranks=9, draws=2
+    )
+    assert profile.n == 64
+    assert {"top", "bottom", "random", "matched", "shrink"} == set(profile.kl)
+    assert profile.kl["matched"].shape == (2, 4, 9)
+    for table in profile.kl.values():
+        assert (table[:, :, 0] < 1e-9).all()
+        np.testing.assert_allclose(
+            table[:, :, -1], profile.kl["top"][:, :, -1].repeat(len(table), 0)
+        )
+
+
+def test_contributions_are_weight_times_projected_value():
+    model, images = zoo.create("vit-d2-h2"), torch.rand(2, 3, 32, 32)
+    layer = model.blocks[1].attn
+    inputs = []
+    handle = layer.register_forward_hook(lambda m, args, out: inputs.append(args[0].detach()))
+    by_head = units_of(model, "blocks.1.attn", "attention", "contribution").read(images)
+    by_patch = units_of(model, "blocks.1.attn", "attention", "position contribution").read(images)
+    handle.remove()
+    mass = by_head["blocks.1.attn"].mass
+    value = layer.qkv(inputs[0])[..., 128:].detach()  # [batch, tokens, 64]
+    image, patch = 1, 20
+    sent = []
+    for head in range(2):
+        columns = slice(32 * head, 32 * head + 32)
+        v = value[image, 1 + patch, columns]
+        sent.append(mass[image, head, patch] * layer.proj.weight[:, columns] @ v)
+        found = by_head["blocks.1.attn"].scores[image, head, patch]
+        assert found.item() == pytest.approx(sent[-1].norm().item(), rel=1e-4)
+    found = by_patch["blocks.1.attn"].scores[image, :, patch]
+    assert found.tolist() == pytest.approx([sum(sent).norm().item()] * 2, rel=1e-4)
+
+
+def test_without_a_class_token_keys_are_ordered_by_what_all_queries_give_them():
+    model = zoo.create("vit-d2-h2-gap")
+    units = units_of(model, "blocks.1.attn", "attention")
+    mass = units.read(torch.rand(2, 3, 32, 32))["blocks.1.attn"].mass
+    assert mass.shape == (2, 2, 64)
+    torch.testing.assert_close(mass.sum(-1), torch.ones(2, 2))
+    assert units.spec("blocks.1.attn", mass, "zero").query_rows == "all"
+
+
+@pytest.mark.parametrize(
+    ("unit", "layer", "n"),
+    [
+        ("position", "layer3.0.act2", 64),
+        ("channel", "layer3.0.act2", 64),
+        ("unit", "layer3.0.act2", 4096),
+    ],
+)
+def test_units_of_a_feature_map(unit, layer, n):
+    model = zoo.create("resnet-d8")
+    images = torch.rand(2, 3, 32, 32)
+    maps = {}
+    handle = model.layer3[0].act2.register_forward_hook(
+        lambda m, a, out: maps.update(x=out.detach())
+    )
+    units = units_of(model, layer, unit)
+    scores = units.read(images)[layer].scores[:, 0]
+    handle.remove()
+    expected = {
+        "position": maps["x"].norm(dim=1).flatten(1),
+        "channel": maps["x"].sum((2, 3)),
+        "unit": maps["x"].flatten(1),
+    }[unit]
+    assert scores.shape == (2, n)
+    torch.testing.assert_close(scores, expected)
+
+
+def test_the_tokens_of_a_vit_are_positions_without_its_class_token():
+    units = units_of(zoo.create("vit-d1-h2"), "blocks.0.mlp.act", "position")
+    shares = torch.zeros(1, 1, 64)
+    assert units.read(torch.rand(1, 3, 32, 32))["blocks.0.mlp.act"].scores.shape == (1, 1, 64)
+    shares[..., 0] = 1  # the first patch: entries of the second token
+    spec = units.spec("blocks.0.mlp.act", shares, "zero")
+    assert spec.units.nonzero()[:, 1].tolist() == list(range(256, 512))
+
+
+def test_groups_hold_every_unit_once_and_are_equal_in_size():
+    units = units_of(zoo.create("resnet-d8"), "layer3.0.act2", "unit", groups=64)
+    scores = units.read(torch.rand(2, 3, 32, 32))["layer3.0.act2"].scores
+    assert scores.shape == (2, 1, 64)
+    shares = torch.eye(64)[:, None]
+    members = torch.cat([units.spec("layer3.0.act2", s[None], "zero").units for s in shares])
+    assert members.sum(0).tolist() == [1] * 4096
+    assert members.sum(1).tolist() == [64] * 64
+
+
+def test_a_scope_of_layers_with_different_numbers_of_units_removes_equal_shares():
+    images, labels = torch.rand(4, 3, 32, 32), torch.arange(4)
+    model, few = zoo.create("resnet-d8"), dict(ranks=5, draws=1)
+    profile = ablation_profile(model, batches(images, labels), "layer?.0.act2", "channel", **few)
+    assert profile.n == 16
+    assert np.isfinite(profile.kl["random"]).all()
+    with pytest.raises(ValueError, match="different numbers of units"):
+        ablation_profile(
+            model, batches(images, labels), "layer?.0.act2", "channel", leave_one_out=1, **few
+        )
+
+
+def test_the_mean_can_stand_in_for_what_is_removed():
+    images, labels = torch.rand(6, 3, 32, 32), torch.arange(6)
+    profile = ablation_profile(
+        zoo.create("resnet-d8"),
+        iter(batches(images, labels, 3)),
+        "layer3.0.act2",
+        "channel",
+        "mean",
+        ranks=3,
+        draws=1,
+    )
+    assert profile.about["value"] == "mean"
+    assert profile.kl["top"][0, :, -1].max() > 0
+
+
+def test_per_class_effects_count_the_images_of_each_class(linear):
+    model, images, labels = linear
+    table = ablation_profile(model, batches(images, labels), "act", "channel", draws=2).per_class()
+    assert table["images"].tolist() == [3, 2, 2, 2]
+    assert table["intact"].between(0, 1).all()
+
+
+def test_the_table_of_curves_is_the_mean_over_images_and_draws(linear):
+    model, images, labels = linear
+    profile = ablation_profile(model, batches(images, labels), "act", "channel", draws=3)
+    table = profile.table().set_index(["order", "k"])
+    assert table.loc[("random", 5), "kl"] == pytest.approx(profile.kl["random"][:, :, 5].mean())
+    assert table.loc[("top", CHANNELS), "fraction"] == 1
+
+
+def test_the_temperature_that_gives_a_confidence_is_that_of_the_logistic_function():
+    logits = torch.tensor([[3.0, 0.0], [3.0, 0.0]])
+    assert matching_temperature(logits, 0.8) == pytest.approx(3 / math.log(4))
+    with pytest.raises(ValueError, match="No temperature"):
+        matching_temperature(logits, 0.4)
+
+
+def test_a_higher_temperature_makes_damage_smaller(linear):
+    model, images, labels = linear
+    cold, hot = (
+        ablation_profile(model, batches(images, labels), "act", "channel", draws=1, temperature=t)
+        for t in (1.0, 3.0)
+    )
+    assert hot.kl["top"].mean() < cold.kl["top"].mean()
+    np.testing.assert_array_equal(hot.right["top"], cold.right["top"])
+
+
+def test_what_cannot_be_profiled_is_refused(linear):
+    model, images, labels = linear
+    vit = zoo.create("vit-d1-h2")
+    cases = [
+        (dict(unit="neuron"), "no units 'neuron'"),
+        (dict(order="size"), "no order 'size'"),
+        (dict(unit="channel", order="contribution"), "one of attention units"),
+        (dict(unit="channel", groups=4), "put into groups"),
+    ]
+    for options, message in cases:
+        with pytest.raises(ValueError, match=message):
+            units_of(model, "act", **{"unit": "attention", **options})
+    with pytest.raises(ValueError, match="neither a map nor tokens"):
+        units_of(vit, "head", "channel").read(torch.rand(1, 3, 32, 32))
+    with pytest.raises(ValueError, match="fewer than 5000 groups"):
+        units_of(zoo.create("resnet-d8"), "layer3.0.act2", "unit", groups=5000).read(
+            torch.rand(1, 3, 32, 32)
+        )
+    with pytest.raises(ValueError, match="hold no images"):
+        ablation_profile(model, [], "act", "channel")
+    single = ablation_profile(model, batches(images[:1], labels[:1]), "act", "channel", draws=1)
+    with pytest.raises(ValueError, match="has no interval"):
+        single.summary()

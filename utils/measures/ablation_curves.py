@@ -1,0 +1,109 @@
+"""From curves of damage against the share of units removed to the numbers that describe them.
+
+Everything here is arithmetic on arrays whose last axis runs over ranks k, the numbers of removed
+units, from 0 to n; all other axes are a batch, such as bootstrap samples. Chapter 5.1.
+"""
+
+import numpy as np
+from scipy.integrate import trapezoid
+
+FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.5)  # at which accuracy is shown
+NO_RELIANCE = 0.01  # points of accuracy that the whole layer must be worth, by the lower bound
+ABOVE_CHANCE = 0.10  # by which the intact network must be
+
+
+def at_fraction(n: int, fraction: float) -> int:
+    """How many of n units a fraction is: at least one."""
+    return max(1, round(fraction * n))
+
+
+def symmetric_ranks(n: int, most: int = 33) -> np.ndarray:
+    """Numbers of removed units from 0 to n, at most `most`, with n − k for every k.
+
+    Holds those of FRACTIONS where there is room. ValueError if there is none, or fewer than 2
+    units.
+    """
+    if n < 2 or most < 3:
+        raise ValueError(f"{most} ranks of {n} units make no curve: give at least 3 and 2.")
+    if n + 1 <= most:
+        return np.arange(n + 1)
+    wanted = [0, *(at_fraction(n, f) for f in FRACTIONS), n // 2]
+    ranks = {0, n}
+    for k in wanted:
+        if len(ranks | {k, n - k}) <= most:
+            ranks |= {k, n - k}
+    for k in _spread(n, most):  # then as evenly as there is room
+        if len(ranks | {k, n - k}) <= most:
+            ranks |= {k, n - k}
+    return np.array(sorted(ranks))
+
+
+def _spread(n: int, most: int) -> list[int]:
+    """Ranks up to n/2, those first that halve the widest gap."""
+    order, parts = [], 2
+    while parts <= 4 * most:
+        order += [round(n * i / parts) for i in range(1, parts // 2 + 1)]
+        parts *= 2
+    return list(dict.fromkeys(order))
+
+
+def _area(curve: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    return trapezoid(curve, fractions, axis=-1)
+
+
+def necessity(top: np.ndarray, random: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """∫ (D_top − D_random) df / D_all: how much more the strongest matter than random units."""
+    return _area(top - random, fractions) / top[..., -1]
+
+
+def sufficiency(random: np.ndarray, bottom: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """∫ (D_random − D_bottom) df / D_all: how much less is lost where the strongest are kept."""
+    return _area(random - bottom, fractions) / bottom[..., -1]
+
+
+def half_removed(curve: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """The smallest fraction whose removal does half of the whole damage, linear between ranks."""
+    flat = curve.reshape(-1, curve.shape[-1])
+    return np.array([_crossing(c, fractions) for c in flat]).reshape(curve.shape[:-1])
+
+
+def half_kept(curve: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """The smallest fraction that, kept alone, leaves less than half of the whole damage.
+
+    curve : of the removal of the others first; keeping f is removing 1 − f
+    """
+    flat = curve.reshape(-1, curve.shape[-1])
+    # From everything removed (nothing kept) to nothing removed: where damage falls below half.
+    kept = [_crossing(c[-1] - c[::-1], fractions, c[-1] / 2) for c in flat]
+    return np.array(kept).reshape(curve.shape[:-1])
+
+
+def _crossing(curve: np.ndarray, fractions: np.ndarray, level: float | None = None) -> float:
+    level = curve[-1] / 2 if level is None else level
+    reached = np.flatnonzero(curve >= level)
+    if not len(reached) or not np.isfinite(curve).all():
+        return np.nan
+    i = reached[0]
+    if i == 0:
+        return float(fractions[0])
+    part = (level - curve[i - 1]) / (curve[i] - curve[i - 1])
+    return float(fractions[i - 1] + part * (fractions[i] - fractions[i - 1]))
+
+
+def describe(kl: dict[str, np.ndarray], fractions: np.ndarray) -> dict[str, np.ndarray]:
+    """All numbers that need nothing but the KL curves top, random, bottom (and matched)."""
+    top, random, bottom = kl["top"], kl["random"], kl["bottom"]
+    n, k = necessity(top, random, fractions), sufficiency(random, bottom, fractions)
+    found = {
+        "necessity N": n,
+        "sufficiency K": k,
+        "N − K": n - k,
+        "reconstruction (N + K)/2": (n + k) / 2,
+        "half removed, top": half_removed(top, fractions),
+        "half removed, random": half_removed(random, fractions),
+        "half kept, top": half_kept(bottom, fractions),
+        "half kept, random": half_kept(random, fractions),
+    }
+    if "matched" in kl:
+        found["place index"] = necessity(top, kl["matched"], fractions)
+    return found
