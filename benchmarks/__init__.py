@@ -1,1 +1,1 @@
-"""What reading a network costs, as a ratio to a plain forward pass in the same run."""
+"""What reading, ablating and comparing networks cost, as a ratio to a plain forward pass."""

@@ -18,6 +18,7 @@ from utils.measures import sparsity
 from utils.probes import ActivationRecorder, AttentionProbe
 
 BATCH = 8
+BATCHES = 4  # a turn, so that making the metrics does not count for much
 
 
 def attention_model() -> nn.Module:

@@ -1,4 +1,4 @@
-"""Seeing attention weights at the moment they are computed, inside fused kernels or beside them."""
+"""Seeing or changing attention weights as they are computed, inside fused kernels or beside."""
 
 import inspect
 import math
@@ -21,6 +21,8 @@ class AttentionReader(TorchFunctionMode):
     deliver(weights, strides): the chosen rows, float32 at least, free to keep; `strides` are those
         of the scores or keys.
     skip(reason): a softmax was seen that is no map from queries to keys.
+    edit(weights, strides) → Tensor | None: what the model goes on with in place of the chosen rows,
+        before dropout; None leaves them as they are. Without `edit` nothing is ever changed.
     """
 
     def __init__(
@@ -28,9 +30,11 @@ class AttentionReader(TorchFunctionMode):
         choose: Callable[[tuple[int, ...], int | None], slice | None],
         deliver: Callable[[Tensor, tuple[int, ...]], None],
         skip: Callable[[str], None],
+        edit: Callable[[Tensor, tuple[int, ...]], Tensor | None] | None = None,
     ) -> None:
         super().__init__()
         self.choose, self.deliver, self.skip = choose, deliver, skip
+        self.edit = edit or (lambda weights, strides: None)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -77,8 +81,12 @@ class AttentionReader(TorchFunctionMode):
                 groups = query.shape[-3] // key.shape[-3]
                 key, value = (t.repeat_interleave(groups, dim=-3) for t in (key, value))
             weights = _weights(query[..., rows, :], key, attn_mask, **options)
+            edited = self.edit(weights, key.stride())
             if everything:
-                output = F.dropout(weights, dropout_p).to(value.dtype) @ value
+                used = weights if edited is None else edited
+                output = F.dropout(used, dropout_p).to(value.dtype) @ value
+            elif edited is not None:
+                output[..., rows, :] = F.dropout(edited, dropout_p).to(value.dtype) @ value
             self.deliver(weights, key.stride())
         return output
 
@@ -99,6 +107,8 @@ class AttentionReader(TorchFunctionMode):
                     copy = weights[..., rows, :].clone()
                 else:
                     copy = scores.to(wide).softmax(-1)
+                if (edited := self.edit(copy, scores.stride())) is not None:
+                    weights[..., rows, :] = edited.to(weights.dtype)
                 self.deliver(copy, scores.stride())
         return weights
 
@@ -115,10 +125,35 @@ class AttentionReader(TorchFunctionMode):
             with torch.autocast(weights.device.type, enabled=False):
                 wide = torch.promote_types(weights.dtype, torch.float32)
                 copy = batched[..., rows, :].to(wide, copy=True)
+                edited = self.edit(copy, copy.stride())
                 self.deliver(copy, copy.stride())
+            if edited is not None:
+                batched[..., rows, :] = edited.to(weights.dtype)
+                output = _attended(weights, given.arguments)
         if not asked:
             return output, None
         return output, weights.mean(-3) if averaged else weights
+
+
+def _attended(weights: Tensor, given: dict) -> Tensor:
+    """What F.multi_head_attention_forward puts out for weights [(batch,) heads, queries, keys]."""
+    extra = ("bias_k", "bias_v", "static_k", "static_v")
+    if given["add_zero_attn"] or any(given[name] is not None for name in extra):
+        raise ValueError(
+            "The attention of this nn.MultiheadAttention cannot be changed, for it adds keys of "
+            "its own (add_zero_attn, bias_k or static_k)."
+        )
+    values, width = given["value"], given["embed_dim_to_check"]  # [keys, (batch,) width]
+    bias = given["in_proj_bias"]
+    project = (
+        given["v_proj_weight"]
+        if given["use_separate_proj_weight"]
+        else given["in_proj_weight"][2 * width :]
+    )
+    values = F.linear(values, project, None if bias is None else bias[2 * width :])
+    values = values.unflatten(-1, (given["num_heads"], -1)).movedim(0, -2)
+    mixed = (weights.to(values.dtype) @ values).movedim(-2, 0).flatten(-2)
+    return F.linear(mixed, given["out_proj_weight"], given["out_proj_bias"])
 
 
 def _weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:

@@ -1,0 +1,42 @@
+"""How much memory a forward pass needs, so that a batch can be split before it is too large."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+SURELY = 256  # times the bytes of an image: more than the forward pass of any common model needs
+
+
+def default_memory(device: torch.device) -> int:
+    """Bytes that activations may take: 2 GiB, on a CUDA device a quarter of its memory."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory // 4
+    return 2 * 2**30
+
+
+def tensor_bytes(values: object) -> int:
+    """The bytes of a tensor, or of the tensors in a list or tuple."""
+    if isinstance(values, Tensor):
+        return values.nbytes
+    if isinstance(values, list | tuple):
+        return sum(map(tensor_bytes, values))
+    return 0
+
+
+@contextmanager
+def largest_call(model: nn.Module) -> Iterator[dict[str, int]]:
+    """Inside, the bytes that go into and come out of each module call are noted, by its name."""
+    largest: dict[str, int] = {}
+
+    def note(name):
+        def hook(module, args, output):
+            largest[name] = max(largest.get(name, 0), tensor_bytes(args) + tensor_bytes(output))
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            stack.callback(module.register_forward_hook(note(name)).remove)
+        yield largest
