@@ -12,18 +12,24 @@ import torch
 def commit() -> str:
     """The commit that this runs at: `BOOK_COMMIT`, else what git says, else "unknown".
 
-    "-dirty" at its end says that tracked files differ from that commit.
+    "-dirty" at its end says that the code in utils/ differs from that commit; what training and
+    experiments write (zoo/, results/) does not count.
     """
     if "BOOK_COMMIT" in os.environ:
         return os.environ["BOOK_COMMIT"]
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        answer = subprocess.run(
-            command, cwd=Path(__file__).parent, check=True, capture_output=True, text=True
-        )
+        head = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return answer.stdout.strip()
+    return f"{head}-dirty" if changed else head
+
+
+def _git(*arguments: str) -> str:
+    code = Path(__file__).parents[1]
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=code, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def provenance(device: torch.device) -> dict:
