@@ -31,6 +31,28 @@ def test_the_fractions_of_the_accuracy_table_are_among_the_ranks():
         assert {at_fraction(n, f) for f in curves.FRACTIONS} <= set(symmetric_ranks(n, 33).tolist())
 
 
+def test_few_ranks_hold_what_the_curves_bend_at():
+    assert symmetric_ranks(64, 9).tolist() == [0, 3, 6, 13, 32, 51, 58, 61, 64]
+
+
+@pytest.mark.parametrize(("most", "error"), [(9, 0.013), (17, 0.005), (33, 0.002)])
+def test_a_few_ranks_give_the_area_of_all(most, error):
+    def steep(f):  # nine tenths of the damage by a quarter of the units
+        return (1 - np.exp(-9 * f)) / (1 - np.exp(-9))
+
+    f = symmetric_ranks(196, most) / 196
+    every = np.arange(197) / 196
+    assert curves.necessity(steep(f), f, f) == pytest.approx(
+        curves.necessity(steep(every), every, every), abs=error
+    )
+
+
+def test_one_percent_and_less_is_shown_only_of_whole_units():
+    assert curves.shown(64) == {0.02: 1, 0.05: 3, 0.1: 6, 0.2: 13, 0.3: 19, 0.5: 32}
+    assert {f: k for f, k in curves.shown(196).items() if f < 0.05} == {0.01: 2, 0.02: 4}
+    assert list(curves.shown(4096).values()) == [20, 41, 82, 205, 410, 819, 1229, 2048]
+
+
 def test_a_fraction_is_at_least_one_unit():
     assert at_fraction(64, 0.005) == 1
     assert at_fraction(196, 0.1) == 20

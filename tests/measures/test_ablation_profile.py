@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, ttest_rel
 from torch import nn
 
 from utils.measures import sparsity
@@ -111,6 +111,19 @@ def test_profiles_that_share_an_image_or_differ_are_not_merged(linear):
         sparsity.AblationProfile.merged([one, other])
 
 
+def test_the_papers_fractions_are_among_those_whose_accuracy_is_shown():
+    images = draw(30, 64, 1, 1)
+    model = Linear(draw(CLASSES, 64, seed=1).numpy()).eval()
+    labels = model(images).argmax(1)
+    profile = ablation_profile(model, batches(images, labels), "act", "channel", draws=3, ranks=15)
+    found = values(profile.summary(200))
+    for percent, k in {5: 3, 10: 6, 20: 13, 30: 19}.items():
+        at = profile.ranks.tolist().index(k)
+        top, random = (profile.right[order][:, :, at].mean() for order in ("top", "random"))
+        assert found[f"accuracy, top removed at {percent}%"] == pytest.approx(top)
+        assert found[f"accuracy, random − top at {percent}%"] == pytest.approx(random - top)
+
+
 def values(summary):
     return summary.set_index("measure")["estimate"]
 
@@ -208,13 +221,43 @@ def test_leave_one_out_effects_are_aligned_with_responses_in_an_additive_network
         q = (units.sum(1) - units[:, unit]).sigmoid()
         kl = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
         np.testing.assert_allclose(profile.alone[:12, unit], kl[:12], atol=1e-6)
-    found = values(profile.summary(200))
+    summary = profile.summary(200)
+    found = values(summary)
+    assert summary.set_index("measure").loc["alignment", "n"] == 12
     expected = np.mean([spearmanr(profile.alone[i], units[i])[0] for i in range(12)])
     assert found["alignment"] == pytest.approx(expected)
     assert expected > 0.999
     assert found["concentration"] == pytest.approx(
         sparsity.gini(torch.from_numpy(profile.alone[:12]).double()).mean().item(), abs=1e-6
     )
+
+
+def test_images_whose_units_do_nothing_alone_have_no_concentration():
+    images = torch.rand(6, 10, 1, 1)
+    images[4:] = -1  # nothing passes the rectifier
+    profile = ablation_profile(
+        Linear([[1.0] * 10, [0.0] * 10]).eval(),
+        batches(images, torch.zeros(6).long()),
+        "act",
+        "channel",
+        draws=1,
+        leave_one_out=6,
+    )
+    table = profile.summary(200).set_index("measure")
+    assert (profile.alone[4:] == 0).all()
+    assert table.loc[["alignment", "concentration"], "n"].tolist() == [4, 4]
+    assert np.isfinite(table.loc["concentration", "estimate"])
+
+
+def test_in_several_layers_a_unit_responds_with_its_mean_over_layers():
+    model, images = zoo.create("vit-d2-h2"), torch.rand(2, 3, 32, 32)
+    profile = ablation_profile(
+        model, batches(images, torch.arange(2)), "*.attn", ranks=3, draws=1, leave_one_out=1
+    )
+    responses = units_of(model, "*.attn", "attention").read(images)
+    expected = torch.stack([r.scores.mean(1) for r in responses.values()]).mean(0)
+    np.testing.assert_allclose(profile.scores, expected, rtol=1e-5)
+    assert np.isfinite(profile.alone).all(1).tolist() == [True, False]
 
 
 def test_attention_is_removed_by_the_response_of_each_head_and_controls_by_its_mass():
@@ -338,9 +381,14 @@ def test_the_mean_can_stand_in_for_what_is_removed():
 
 def test_per_class_effects_count_the_images_of_each_class(linear):
     model, images, labels = linear
-    table = ablation_profile(model, batches(images, labels), "act", "channel", draws=2).per_class()
+    profile = ablation_profile(model, batches(images, labels), "act", "channel", draws=2)
+    table = profile.per_class(0.5)
     assert table["images"].tolist() == [3, 2, 2, 2]
-    assert table["intact"].between(0, 1).all()
+    first = labels == 0
+    top, random = profile.right["top"][0, first, 6], profile.right["random"][:, first, 6].mean(0)
+    assert table["top removed"][0] == pytest.approx(top.mean())
+    expected = ttest_rel(random, top).confidence_interval()
+    assert (table["low"][0], table["high"][0]) == pytest.approx(tuple(expected), nan_ok=True)
 
 
 def test_the_table_of_curves_is_the_mean_over_images_and_draws(linear):
@@ -349,6 +397,12 @@ def test_the_table_of_curves_is_the_mean_over_images_and_draws(linear):
     table = profile.table().set_index(["order", "k"])
     assert table.loc[("random", 5), "kl"] == pytest.approx(profile.kl["random"][:, :, 5].mean())
     assert table.loc[("top", CHANNELS), "fraction"] == 1
+    for name in ("kl", "accuracy", "margin"):
+        assert (table[f"{name} low"] <= table[name] + 1e-9).all()
+        assert (table[name] <= table[f"{name} high"] + 1e-9).all()
+    kl = profile.kl["top"][0, :, 5].astype(float)
+    half = (table["kl high"] - table["kl low"])[("top", 5)] / 2
+    assert half == pytest.approx(1.96 * kl.std() / 3, rel=0.15)
 
 
 def test_the_temperature_that_gives_a_confidence_is_that_of_the_logistic_function():

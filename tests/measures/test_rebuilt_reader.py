@@ -80,6 +80,32 @@ def test_classes_are_decoded_from_the_other_half_of_the_images():
     assert found.accuracy.tolist() == pytest.approx([1, 1, 0.25])
 
 
+def test_decoding_of_classes_is_that_of_a_loop_however_they_are_ordered():
+    labels = torch.arange(30) % 2  # odd images are all of one class
+    responses = 0.6 * labels[:, None] + draw(30, 5)
+    order = torch.cat([torch.where(labels == label)[0] for label in (0, 1)])
+    accuracies = []
+    for data, names in ((responses, labels), (responses[order], labels[order])):
+        found = decode_classes(data, names, [1.0]).accuracy.item()
+        halves = [[], []]
+        for label in (0, 1):
+            own = [i for i in range(30) if names[i] == label]
+            halves[0] += own[::2]
+            halves[1] += own[1::2]
+        folds = []
+        for train, test in (halves, halves[::-1]):
+            means = [data[[i for i in train if names[i] == label]].mean(0) for label in (0, 1)]
+            hits = 0
+            for i in test:
+                distances = [(data[i] - mean).norm().item() for mean in means]
+                hits += distances.index(min(distances)) == names[i].item()
+            folds.append(hits / len(test))
+        assert 0.5 < found < 1
+        assert found == pytest.approx(sum(folds) / 2)
+        accuracies.append(found)
+    assert accuracies[0] == accuracies[1]
+
+
 def test_what_cannot_be_decoded_is_refused():
     with pytest.raises(ValueError, match="at least 2 trials"):
         decode_stimuli(draw(1, 4, 5), [1.0])

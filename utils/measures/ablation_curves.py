@@ -7,7 +7,9 @@ units, from 0 to n; all other axes are a batch, such as bootstrap samples. Chapt
 import numpy as np
 from scipy.integrate import trapezoid
 
-FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.5)  # at which accuracy is shown
+# At which accuracy is shown; those that matter most for a short list of ranks come first.
+FRACTIONS = (0.5, 0.2, 0.1, 0.05, 0.3, 0.02)
+SMALL = (0.01, 0.005)  # where that is a unit or more
 NO_RELIANCE = 0.01  # points of accuracy that the whole layer must be worth, by the lower bound
 ABOVE_CHANCE = 0.10  # by which the intact network must be
 
@@ -17,22 +19,29 @@ def at_fraction(n: int, fraction: float) -> int:
     return max(1, round(fraction * n))
 
 
+def shown(n: int) -> dict[float, int]:
+    """Where accuracy is shown: fraction → number of units, from small to large.
+
+    A fraction of less than half a unit (a whole unit for 1 % and less) has none.
+    """
+    fractions = [f for f in FRACTIONS if f * n >= 0.5] + [f for f in SMALL if f * n >= 1]
+    return {f: at_fraction(n, f) for f in sorted(fractions)}
+
+
 def symmetric_ranks(n: int, most: int = 33) -> np.ndarray:
     """Numbers of removed units from 0 to n, at most `most`, with n − k for every k.
 
-    Holds those of FRACTIONS where there is room. ValueError if there is none, or fewer than 2
-    units.
+    Holds those of FRACTIONS and SMALL where there is room; the rest are spread evenly. ValueError
+    for fewer than 3 ranks or 2 units.
     """
     if n < 2 or most < 3:
         raise ValueError(f"{most} ranks of {n} units make no curve: give at least 3 and 2.")
     if n + 1 <= most:
         return np.arange(n + 1)
-    wanted = [0, *(at_fraction(n, f) for f in FRACTIONS), n // 2]
+    places = shown(n)
+    wanted = [places[f] for f in (*FRACTIONS, *SMALL) if f in places]
     ranks = {0, n}
-    for k in wanted:
-        if len(ranks | {k, n - k}) <= most:
-            ranks |= {k, n - k}
-    for k in _spread(n, most):  # then as evenly as there is room
+    for k in [*wanted, *_spread(n, most)]:
         if len(ranks | {k, n - k}) <= most:
             ranks |= {k, n - k}
     return np.array(sorted(ranks))

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from utils.measures.vector_measures import float_responses
+from utils.measures.vector_measures import float64, float_responses
 
 
 class Decoded(NamedTuple):
@@ -51,15 +51,16 @@ def nearest_centroid_accuracy(train: Tensor, labels: Tensor, test: Tensor, truth
     train : [n, units] with labels [n]; truth : [m]; Euclidean distance, ties to the lower class.
     ValueError if a class of the test responses was not trained.
     """
+    x = float64(float_responses(train, "nearest_centroid_accuracy"))
+    labels, truth, test = labels.to(x.device), truth.to(x.device), float64(test)
     classes, rows = labels.unique(return_inverse=True)
     if missing := set(truth.tolist()) - set(classes.tolist()):
         raise ValueError(
             f"Class {min(missing)} is tested and was not trained: give both halves all."
         )
-    x = float_responses(train, "nearest_centroid_accuracy").double()
     sums = torch.zeros(len(classes), x.shape[1], dtype=torch.float64, device=x.device)
     centroids = sums.index_add(0, rows, x) / rows.bincount().unsqueeze(1)
-    distance = torch.cdist(test.double(), centroids)
+    distance = torch.cdist(test, centroids)
     return (classes[distance.argmin(1)] == truth).double().mean().item()
 
 
@@ -102,15 +103,18 @@ def decode_classes(
 ) -> Decoded:
     """Which class was it? Class means of one half of the images, tested on the other, both ways.
 
-    responses : [images, units]; labels : [images]; even images make one half, odd ones the other.
-    Thresholded across all images first. Raises as `nearest_centroid_accuracy`. Chapter 5.1.
+    responses : [images, units]; labels : [images]; of each class, every other image is in the first
+    half. Thresholded across all images first. ValueError for a class of one image. Chapter 5.1.
     """
-    halves = (slice(0, None, 2), slice(1, None, 2))
+    first = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        first[torch.where(labels == label)[0][::2].cpu()] = True
+    halves = (first, ~first)
 
     def accuracy(share: float) -> float:
         x = threshold(responses, share, part, peak)
         folds = [
-            nearest_centroid_accuracy(x[a], labels[a], x[b], labels[b])
+            nearest_centroid_accuracy(x[a], labels.cpu()[a], x[b], labels.cpu()[b])
             for a, b in (halves, halves[::-1])
         ]
         return sum(folds) / 2

@@ -1,0 +1,139 @@
+"""Which spatial frequencies a network passes on: Fourier amplitudes of its feature maps."""
+
+import math
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from utils.measures.vector_measures import check_range, float64, float_responses
+from utils.probes.hooks import refuse_compiled, token_layout
+
+FLOOR = 1e-6  # amplitudes are told apart down to this share of a channel's mean amplitude
+
+
+def _amplitudes(maps: Tensor, what: str) -> Tensor:
+    """|FFT| of maps [batch, channels, h, h] in float64, not below the floor."""
+    x = float_responses(maps, what)
+    if x.ndim != 4 or x.shape[-1] != x.shape[-2] or x.shape[-1] < 2:
+        raise ValueError(
+            f"{what} needs square maps [batch, channels, h, h], got shape {tuple(x.shape)}: bring "
+            "tokens to the grid of patches, and channels to the second axis."
+        )
+    low, high = (bound.item() for bound in x.aminmax())
+    check_range(low, high, what, signed=True)
+    amplitude = torch.fft.fft2(float64(x)).abs()
+    return torch.maximum(amplitude, FLOOR * amplitude.mean((-1, -2), keepdim=True))
+
+
+def delta_log_amplitude(maps: Tensor) -> Tensor:
+    """Log amplitude along the diagonal of the spectrum, less that at zero: Δ log amplitude.
+
+    `maps` [batch, channels, h, h] → [batch, h // 2 + 1], natural logarithm, float64: entry j is at
+    2j/h · π in both directions, the last one at 1.0π (where h is odd, at (1 − 1/h)π). Mean over
+    channels; a channel of zeros does not count, and an image with no other is NaN. 0 at zero, below
+    it for maps in which slow changes prevail. Scale does not matter.
+    ValueError for maps that are not square, NaN or infinite values.
+    Source: park2022how. Chapter 2.3.
+    """
+    amplitude = _amplitudes(maps, "delta_log_amplitude")
+    diagonal = amplitude.diagonal(dim1=-2, dim2=-1)[..., : maps.shape[-1] // 2 + 1].log()
+    return (diagonal - diagonal[..., :1]).nanmean(1)
+
+
+def radial_amplitude(maps: Tensor) -> Tensor:
+    """Amplitude spectrum of images or maps, averaged over all directions.
+
+    `maps` [batch, channels, h, h] → [batch, h // 2 + 1] float64, in the unit of the maps times
+    pixels: entry j is the mean |FFT| over the ring of the spectrum within half a step of
+    j cycles an image (2j/h · π), and over channels. The corners beyond 1.0π are left out.
+    ValueError for maps that are not square, NaN or infinite values.
+    Source: park2022how. Chapter 2.3.
+    """
+    amplitude = _amplitudes(maps, "radial_amplitude").mean(1)  # [batch, h, h]
+    h = maps.shape[-1]
+    cycles = torch.fft.fftfreq(h, 1 / h, dtype=torch.float64, device=amplitude.device)
+    ring = torch.hypot(cycles[:, None], cycles).round().long().flatten()
+    inside = ring <= h // 2
+    sums = amplitude.new_zeros(len(amplitude), h // 2 + 1)
+    sums.index_add_(1, ring[inside], amplitude.flatten(1)[:, inside])
+    return sums / ring[inside].bincount()
+
+
+def change_across_sub_blocks(model: nn.Module, images: Tensor) -> dict[str, dict[str, Tensor]]:
+    """How much each sub-block raises the highest frequency: its change of Δ log amplitude at 1.0π.
+
+    `images` [batch, 3, height, width] → kind ("attention", "mlp", "convolution") → name of the
+    block → [batch], in nats, float64: below 0 for a low-pass filter, above it for a high-pass one.
+    Attention and MLP are the halves of timm's Transformer blocks, each with its skip connection;
+    convolution is a whole residual block of a ResNet, those apart that change the size of the map.
+    Prefix tokens are dropped.
+    ValueError for a compiled model, one without such blocks, tokens that fill no square, NaN or
+    infinite features. Source: park2022how. Chapter 2.3.
+    """
+    refuse_compiled(model)
+    layout = token_layout(model)
+    found: dict[str, dict[str, Tensor]] = {}
+
+    def highest(x: Tensor, kind: str) -> Tensor:
+        """Δ log amplitude at 1.0π of what goes into or comes out of a sub-block [batch]."""
+        if x.ndim == 3:
+            x = _as_maps(x[:, layout.prefix_in(x.shape[1]) :])
+        elif kind != "convolution" and x.shape[1] == x.shape[2]:  # channels last, as in Swin
+            x = x.movedim(-1, 1)
+        return delta_log_amplitude(x)[:, -1]
+
+    def add(kind: str, name: str, before: Tensor, after: Tensor) -> None:
+        change = highest(after, kind) - highest(before, kind)
+        found.setdefault(kind, {})[name] = change
+
+    with ExitStack() as stack:
+        for name, block in model.named_modules():
+            if all(hasattr(block, part) for part in ("attn", "mlp", "drop_path1")):
+                _watch_transformer(stack, name, block, add)
+            elif all(hasattr(block, part) for part in ("conv1", "conv2", "downsample")):
+                _watch_residual(stack, name, block, add)
+        with torch.inference_mode():
+            model(images)
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} has no Transformer blocks of timm's and no residual blocks of "
+            "a ResNet that keep the size of their map: measure its layers by delta_log_amplitude."
+        )
+    return found
+
+
+def _as_maps(patches: Tensor) -> Tensor:
+    """Patches [batch, h², channels] as maps [batch, channels, h, h]."""
+    side = math.isqrt(patches.shape[1])
+    if side**2 != patches.shape[1]:
+        raise ValueError(f"{patches.shape[1]} patches fill no square: use square images.")
+    return patches.mT.unflatten(-1, (side, side))
+
+
+def _watch_transformer(stack: ExitStack, name: str, block: nn.Module, add) -> None:
+    seen: dict[str, Tensor] = {}
+
+    def enter(module, args):
+        seen["before"] = args[0]
+
+    def attended(module, args, output):  # what the skip connection is added to
+        seen["between"] = seen["before"] + output
+
+    def leave(module, args, output):
+        before, between = seen.pop("before"), seen.pop("between")
+        if before.shape == between.shape == output.shape:
+            add("attention", name, before, between)
+            add("mlp", name, between, output)
+
+    stack.callback(block.register_forward_pre_hook(enter).remove)
+    stack.callback(block.drop_path1.register_forward_hook(attended).remove)
+    stack.callback(block.register_forward_hook(leave).remove)
+
+
+def _watch_residual(stack: ExitStack, name: str, block: nn.Module, add) -> None:
+    def leave(module, args, output):
+        if args[0].shape[-2:] == output.shape[-2:]:
+            add("convolution", name, args[0], output)
+
+    stack.callback(block.register_forward_hook(leave).remove)

@@ -1,0 +1,196 @@
+"""What part of the image a unit sees: by its gradient, and by its responses to white noise."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from utils.measures.vector_measures import check_range, float64, float_responses
+from utils.probes.hooks import closest, refuse_compiled, token_layout
+
+
+def effective_receptive_field(
+    model: nn.Module,
+    images: Tensor,
+    layer: str,
+    position: tuple[int, int] | int | None = None,
+    *,
+    channel_dim: int = 1,
+    batch: int = 8,
+) -> Tensor:
+    """Where a change of the image changes what a layer says of one position: [rows, columns].
+
+    `images` [images, colours, rows, columns], normalised as the model wants them, taken `batch` at
+    a time. `layer` is a module that puts out tokens [batch, tokens, channels] or maps
+    [batch, channels, y, x] (`channel_dim=-1` for channels-last maps). `position` is a token's
+    number, prefix tokens included (0 is the class token), or (y, x) on the grid of patches or of
+    the map; None for its centre. Mean over images and colours of |∂ mean over channels / ∂ pixel|,
+    divided by its sum, float64. Not for the output of a layer norm, whose mean over channels is
+    fixed. The model's parameters get no gradient, and no hook stays.
+
+    ValueError for a layer or position that does not exist, a compiled model, NaN or infinite
+    gradients; RuntimeError if the forward pass does not call the layer, or no pixel changes it.
+    Source: luo2016understanding, raghu2021do. Chapter 2.4.
+    """
+    refuse_compiled(model)
+    modules = dict(model.named_modules())
+    if layer not in modules:
+        raise ValueError(
+            f"No layer of {type(model).__name__} is called {layer!r}: the closest names are "
+            f"{closest(layer, modules)}."
+        )
+    answers: list[Tensor] = []
+
+    def read(module, args, output):
+        # Summed at once: an in-place layer may overwrite the output. Later calls do not count.
+        if not answers:
+            answers.append(_at(output, position, layer, channel_dim, model).mean(-1).sum())
+
+    field = 0
+    handle = modules[layer].register_forward_hook(read)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            for chunk in tqdm(images.split(batch), f"field of {layer}", leave=False, disable=None):
+                pixels = chunk.detach().clone().requires_grad_()
+                answers.clear()
+                model(pixels)
+                if not answers:
+                    raise RuntimeError(
+                        f"The forward pass of {type(model).__name__} never called {layer!r}: "
+                        "measure another layer."
+                    )
+                gradient = torch.zeros_like(pixels)
+                if answers[0].requires_grad:
+                    (gradient,) = torch.autograd.grad(answers[0], pixels, materialize_grads=True)
+                field = field + float64(gradient.abs().mean(1)).sum(0)  # [rows, columns]
+    finally:
+        handle.remove()
+    low, high = (bound.item() for bound in field.aminmax())
+    check_range(low, high, "effective_receptive_field", signed=False)
+    if not high:
+        raise RuntimeError(
+            f"No pixel changes {layer!r} at position {position}: its units are silent for these "
+            "images, or the layer does not depend on the image."
+        )
+    return field / field.sum()
+
+
+def _at(output, position, layer: str, channel_dim: int, model: nn.Module) -> Tensor:
+    """The channels of one position [batch, channels] of tokens or maps."""
+    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"Layer {layer!r} puts out {shape}, neither tokens nor maps: measure another layer."
+        )
+    prefix = 0
+    if output.ndim == 4:
+        maps = output.movedim(channel_dim, -1)  # [batch, y, x, channels]
+        tokens, grid = maps.flatten(1, 2), tuple(maps.shape[1:3])
+    else:
+        layout, tokens = token_layout(model), output  # [batch, tokens, channels]
+        prefix, grid = layout.prefix_in(tokens.shape[1]), layout.grid
+        if not isinstance(position, int) and (
+            grid is None or prefix + grid[0] * grid[1] != tokens.shape[1]
+        ):
+            raise ValueError(
+                f"Layer {layer!r} puts out {tokens.shape[1]} tokens that do not fit the grid of "
+                "the model: give the number of a token as position."
+            )
+    if isinstance(position, int):
+        number, exists = position, output.ndim == 3 and 0 <= position < tokens.shape[1]
+    else:
+        y, x = position if position is not None else (grid[0] // 2, grid[1] // 2)
+        number, exists = prefix + y * grid[1] + x, 0 <= y < grid[0] and 0 <= x < grid[1]
+    if not exists:
+        what = f"{tokens.shape[1]} tokens" if output.ndim == 3 else "a map"
+        what += f" and a grid of {grid[0]} × {grid[1]}" if grid else ""
+        raise ValueError(f"Layer {layer!r} has {what}, but no position {position}.")
+    return tokens[:, number]
+
+
+def middle_of(
+    position: tuple[int, int], grid: tuple[int, int], size: tuple[int, int]
+) -> tuple[float, float]:
+    """Where on an image of `size` (rows, columns) the middle of a grid's `position` (y, x) lies.
+
+    `grid` (rows, columns) of equal patches → (y, x) in pixels, (0, 0) being the middle of the first
+    pixel. Chapter 2.4.
+    """
+    y, x = ((p + 0.5) * s / g - 0.5 for p, g, s in zip(position, grid, size, strict=True))
+    return y, x
+
+
+def half_mass_radius(field: Tensor, centre: tuple[float, float] | None = None) -> float:
+    """Radius in pixels of the circle about `centre` that holds half of a field's mass.
+
+    `field` [rows, columns] of zero or more; `centre` (y, x) in pixels, (0, 0) being the middle of
+    the first pixel; None for the middle of the image, which on an even grid is not the middle of
+    any position: see `middle_of`. From 0 to the distance of the farthest pixel.
+    ValueError for other shapes, NaN, infinite or negative values, and a field of zeros.
+    Source: luo2016understanding. Chapter 2.4.
+    """
+    x = float64(float_responses(field, "half_mass_radius"))
+    if x.ndim != 2 or not x.any():
+        raise ValueError(
+            "half_mass_radius needs a field [rows, columns] with some mass, got "
+            f"{'zeros' if x.ndim == 2 else f'shape {tuple(x.shape)}'}."
+        )
+    low, high = (bound.item() for bound in x.aminmax())
+    check_range(low, high, "half_mass_radius", signed=False)
+    if centre is None:
+        centre = ((x.shape[0] - 1) / 2, (x.shape[1] - 1) / 2)
+    y, z = (torch.arange(n, dtype=torch.float64, device=x.device) for n in x.shape)
+    distance = torch.hypot(y[:, None] - centre[0], z - centre[1]).flatten()
+    distance, order = distance.sort()
+    mass = x.flatten()[order].cumsum(0)
+    return distance[int((mass < mass[-1] / 2).sum())].item()
+
+
+def relative_radius(field: Tensor, centre: tuple[float, float] | None = None) -> float:
+    """The radius of half of a field's mass over that of a uniform field about the same centre.
+
+    `field` [rows, columns]; arguments and errors as of `half_mass_radius`. 0 for a single pixel at
+    the centre, 1 for a field that is alike everywhere, above 1 for one that shuns the centre.
+    Source: luo2016understanding, for the field. Chapter 2.4.
+    """
+    return half_mass_radius(field, centre) / half_mass_radius(torch.ones_like(field), centre)
+
+
+def spike_triggered_average(
+    respond: Callable[[Tensor], Tensor],
+    size: tuple[int, int],
+    images: int = 10_000,
+    *,
+    seed: int = 0,
+    batch: int = 1_000,
+) -> Tensor:
+    """Receptive fields [units, rows, columns] of units, from their responses to white noise.
+
+    `respond` takes noise [batch, rows, columns], standard normal, and returns responses
+    [batch, units], as a count of spikes. `size` is (rows, columns). Each of `images` noise images,
+    drawn from `seed` whatever the `batch`, is weighted by the response to it less the mean
+    response: the mean is a linear unit's filter, half of the filter for a rectified one, and has a
+    standard error of about (SD of the response) / √images in every pixel. Float64, in the unit of
+    the responses.
+    ValueError for responses of another shape, NaN or infinite responses.
+    Source: chichilnisky2001simple. Chapter 2.1.
+    """
+    rng = np.random.default_rng(seed)  # torch's draws depend on how many are asked for at once
+    products = spikes = shown = 0
+    for start in range(0, images, batch):
+        shape = (min(batch, images - start), *size)
+        noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+        r = float_responses(respond(noise), "spike_triggered_average")
+        if r.ndim != 2 or len(r) != len(noise):
+            raise ValueError(
+                f"respond gave {tuple(r.shape)} for {len(noise)} images of noise: it should give "
+                "[batch, units]."
+            )
+        low, high = (bound.item() for bound in r.aminmax())
+        check_range(low, high, "spike_triggered_average", signed=True)
+        r, x = float64(r).cpu(), noise.flatten(1).double()
+        products, spikes, shown = products + r.mT @ x, spikes + r.sum(0), shown + x.sum(0)
+    average = products / images - torch.outer(spikes, shown) / images**2  # [units, pixels]
+    return average.unflatten(1, size)

@@ -1,0 +1,158 @@
+"""How alike are two layers' representations? Linear CKA over minibatches, safe in any precision."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from utils.measures.streaming import _gather
+from utils.measures.vector_measures import float64, float_responses
+
+PIECE = 128  # features that are multiplied together before their sum is widened
+FEWEST = 4  # images in a minibatch: the unbiased estimator divides by n − 3
+
+Features = Mapping[str, Tensor] | Sequence[Tensor]
+
+
+class MinibatchCKA(Metric):
+    """Linear CKA between all layers of one model, or of two, accumulated over minibatches.
+
+    `update(features)` or `update(features_a, features_b)`: lists or dicts of responses [batch, …],
+    any unit, to the same images, at least 4. `compute()` → [layers_a, layers_b] float64, from −1 to
+    1: 1 for layers that differ by rotation and scale, about 0 for independent ones, NaN where a
+    layer does not vary over the images of any minibatch. The unbiased HSIC is summed over the
+    minibatches before the ratio; no minibatch stands for another: compare at equal size.
+
+    `names` are the layers, as keys of the dicts or numbers in the lists: (layers_a, layers_b).
+    ValueError for no layers, minibatches of fewer than 4 images, layers with different images,
+    layers that change, and (in `compute`) NaN or infinite responses.
+    Source: kornblith2019similarity, song2012feature, nguyen2021wide. Chapter 2.4.
+    """
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__(dist_sync_fn=_gather)
+        for name in ("cross", "own_a", "own_b", "minibatches"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.names: tuple[list, list] = ([], [])
+
+    def reset(self) -> None:
+        """Forget the minibatches and the names of the layers."""
+        super().reset()
+        self.names = ([], [])
+
+    def update(self, features_a: Features, features_b: Features | None = None) -> None:
+        """Add one minibatch of responses to the same images."""
+        given = [features_a] if features_b is None else [features_a, features_b]
+        given = [_named(features) for features in given]
+        self._check_layers(given)
+        grams = [torch.stack([_gram(x) for x in layers.values()]) for layers in given]
+        a, b = (_u_centred(gram).flatten(1) for gram in (grams[0], grams[-1]))  # [layers, images²]
+        own_a, own_b = a.square().sum(1), b.square().sum(1)
+        for name, value in {"cross": a @ b.mT, "own_a": own_a, "own_b": own_b}.items():
+            setattr(self, name, getattr(self, name).to(value.device) + value)
+        self.minibatches = self.minibatches + 1
+
+    def _check_layers(self, given: list[dict]) -> None:
+        lengths = {len(x) for layers in given for x in layers.values()}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"MinibatchCKA got layers with {' and '.join(map(str, sorted(lengths)))} images: "
+                "give every layer's responses to the same images."
+            )
+        if (n := lengths.pop()) < FEWEST:
+            raise ValueError(
+                f"MinibatchCKA needs minibatches of at least {FEWEST} images, got {n}: leave out "
+                "a short last minibatch."
+            )
+        names = (list(given[0]), list(given[-1]))
+        if self.names[0] and names != self.names:
+            raise ValueError(
+                f"MinibatchCKA got the layers {names} after {self.names}: use one metric for each "
+                "pair of models."
+            )
+        self.names = names
+
+    def compute(self) -> Tensor:
+        """Return CKA of all pairs of layers over all minibatches seen, on every rank alike."""
+        if not self.minibatches:
+            raise ValueError("MinibatchCKA has seen no minibatch: update it first.")
+        if not all(s.isfinite().all() for s in (self.cross, self.own_a, self.own_b)):
+            raise ValueError(
+                "MinibatchCKA got NaN or infinite responses (or such that their squares overflow): "
+                "find the layer that makes them."
+            )
+        own_a, own_b = (own.masked_fill(own == 0, math.nan) for own in (self.own_a, self.own_b))
+        return self.cross / (own_a.sqrt()[:, None] * own_b.sqrt())
+
+
+def _named(features: Features) -> dict:
+    if isinstance(features, Tensor) or not len(features):
+        raise ValueError(
+            "MinibatchCKA needs a list or dict of layers, each [batch, …], and at least one: got "
+            f"{'a tensor' if isinstance(features, Tensor) else 'none'}."
+        )
+    return dict(features) if isinstance(features, Mapping) else dict(enumerate(features))
+
+
+def _gram(responses: Tensor) -> Tensor:
+    """Inner products [images, images], float64, of responses [images, …] centred over images."""
+    x = float_responses(responses, "MinibatchCKA")
+    x = x.reshape(len(x), -1)
+    if _products_are_rounded():
+        x = float64(x)
+    mean = x.mean(0)
+    centred = x - mean  # a common offset would eat the digits of every product
+    # Products of a few features in their own precision, summed in float64: a hundred times as exact
+    # as one product in float32, at a third of the price of one in float64.
+    whole = x.shape[1] // PIECE * PIECE
+    pieces = centred[:, :whole].unflatten(1, (-1, PIECE)).transpose(0, 1)  # [pieces, n, PIECE]
+    rest = centred[:, whole:]
+    with torch.autocast(x.device.type, enabled=False):
+        gram = float64(pieces @ pieces.mT).sum(0) + float64(rest @ rest.mT)
+    n = len(gram)
+    # What is left of a layer that does not vary is the rounding of its mean: it is taken for zero.
+    rounding = n * (n * torch.finfo(x.dtype).eps) ** 2 * float64(mean.square().sum())
+    return gram.masked_fill(gram.trace() <= rounding, 0)
+
+
+def _u_centred(grams: Tensor) -> Tensor:
+    """Gram matrices [layers, n, n] without diagonal, less the means of their rows and columns.
+
+    Σᵢⱼ of the product of two of them is n(n − 3) times the unbiased HSIC of the two layers
+    (song2012feature, equation 5, reordered); the factor cancels in CKA.
+    """
+    n = grams.shape[-1]
+    grams = grams - torch.diag_embed(grams.diagonal(dim1=1, dim2=2))
+    rows = grams.sum(2, keepdim=True) / (n - 2)  # [layers, n, 1]
+    grams = grams - rows - rows.mT + rows.sum(1, keepdim=True) / (n - 1)
+    grams.diagonal(dim1=1, dim2=2).zero_()
+    return grams
+
+
+def _products_are_rounded() -> bool:
+    """Whether float32 matrices are multiplied in TF32 or bfloat16, which keep three digits."""
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # torch refuses to say once it was set for a single backend
+        return True
+
+
+def skip_branch_ratio(skip: Tensor, branch: Tensor, channel_dim: int = -1) -> Tensor:
+    """Norm of what a skip connection carries over that of the branch beside it: ‖z‖ / ‖f(z)‖.
+
+    `skip` z and `branch` f(z), both [batch, tokens, channels], or maps with `channel_dim` 1 →
+    `skip` without its channels, from 0; above 1 the skip connection dominates, infinite where the
+    branch is silent, NaN where both are. ValueError for unequal shapes.
+    Source: raghu2021do. Chapter 2.4.
+    """
+    if skip.shape != branch.shape:
+        raise ValueError(
+            f"skip_branch_ratio got a skip of shape {tuple(skip.shape)} and a branch of shape "
+            f"{tuple(branch.shape)}: give what is added to each other."
+        )
+    norms = [float_responses(x, "skip_branch_ratio").norm(dim=channel_dim) for x in (skip, branch)]
+    return norms[0] / norms[1]

@@ -1,0 +1,245 @@
+"""Intervals and trends: what so many images, or so many trained networks, can show.
+
+Two kinds of interval, never mixed. Drawing images anew (`bootstrap_means`) says how well one
+network is known. Training networks anew (`contrast`, `slope_per_doubling`) says what holds of an
+architecture; a bootstrap over three seeds would cover 72 % instead of 95, hence t-intervals with
+the SD of all conditions pooled. Chapter 2.2.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import brentq
+
+AT_ONCE = 2**22  # numbers held at once: 32 MiB
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An `estimate`, its interval from `low` to `high`, and the two-sided p of "it is 0".
+
+    `n` cases (models or images) had a value; `undefined` ones, NaN, had none and were left out.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+    n: int
+    undefined: int = 0
+
+    def equivalent(self, delta: float) -> bool:
+        """Whether the whole interval lies inside ±delta; False where it is NaN."""
+        return -delta < self.low and self.high < delta
+
+
+@dataclass(frozen=True)
+class Trend(Estimate):
+    """A slope, and the smallest that these models would have `detectable` with that power."""
+
+    detectable: float = np.nan
+
+
+def _defined(*columns: Sequence[float]) -> tuple[list[np.ndarray], int]:
+    """The cases in which no column is NaN, as float64, and the number of the others."""
+    arrays = [np.asarray(column, dtype=np.float64) for column in columns]
+    if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
+        raise ValueError(
+            f"Give one value of each kind a model, not {[list(a.shape) for a in arrays]}."
+        )
+    known = ~np.isnan(arrays).any(0)
+    return [array[known] for array in arrays], int((~known).sum())
+
+
+def _doublings(x: np.ndarray) -> np.ndarray:
+    if (x <= 0).any():
+        raise ValueError(f"Only sizes above 0 can be doubled, not {x.min():g}.")
+    if len(np.unique(x)) < 2:
+        raise ValueError("A trend needs models of at least 2 sizes.")
+    return np.log2(x)
+
+
+def contrast(
+    values: Sequence[float],
+    conditions: Sequence[Hashable],
+    weights: Mapping[Hashable, float],
+    confidence: float = 0.95,
+) -> Estimate:
+    """Σ weight · mean over seeds, with a t-interval from the SD within conditions, pooled.
+
+    values, conditions : of each trained model, [models]; models of one condition differ in seed
+    weights : of conditions; {a: 1} gives a mean, {a: 1, b: −1} a difference, {a: ½, b: ½, c: −1}
+        one of families. Conditions without a weight lend their SD, so give the whole family
+
+    Seeds count, not images. ValueError if no condition has 2 models with a value, or a weighted one
+    has none. Chapter 2.2.
+    """
+    known = [(c, v) for c, v in zip(conditions, values, strict=True) if not np.isnan(v)]
+    groups: dict[Hashable, list[float]] = {}
+    for condition, value in known:
+        groups.setdefault(condition, []).append(float(value))
+    if missing := [condition for condition in weights if condition not in groups]:
+        raise ValueError(f"There is no model of the condition {missing[0]!r} with a value.")
+    freedom = len(known) - len(groups)
+    if freedom < 1:
+        raise ValueError("Without two seeds of some condition there is no seed interval.")
+    within = sum(np.var(group) * len(group) for group in groups.values())  # sum of squares
+    estimate = sum(weight * np.mean(groups[c]) for c, weight in weights.items())
+    spread = sum(weight**2 / len(groups[c]) for c, weight in weights.items())
+    error = np.sqrt(within / freedom * spread)
+    undefined = len(values) - len(known)
+    return Estimate(*_t_interval(estimate, error, freedom, confidence), len(known), undefined)
+
+
+def _t_interval(
+    estimate: float, error: float, freedom: int, confidence: float
+) -> tuple[float, float, float, float]:
+    """Estimate, low, high and p; without any spread, p is 0 unless the estimate is."""
+    half = stats.t.ppf((1 + confidence) / 2, freedom) * error
+    t = estimate / error if error > 0 else np.copysign(np.inf, estimate) if estimate else 0.0
+    p = 2 * stats.t.sf(abs(t), freedom)
+    return tuple(float(x) for x in (estimate, estimate - half, estimate + half, p))
+
+
+def slope_per_doubling(
+    x: Sequence[float], y: Sequence[float], confidence: float = 0.95, power: float = 0.8
+) -> Trend:
+    """By how much y grows as x doubles: least squares on log₂ x, with a t-interval.
+
+    x : sizes > 0 [models], such as depth or heads; y : [models]; one point for each trained model
+
+    The smallest detectable slope is the one that a two-sided test at 1 − confidence finds with that
+    power, at the residual SD that was found. ValueError for fewer than 3 models, or 2 sizes, or
+    sizes not above 0. Chapter 2.2.
+    """
+    (x, y), undefined = _defined(x, y)
+    if len(x) < 3:
+        raise ValueError(f"A trend needs at least 3 models with a value, not {len(x)}.")
+    fit = stats.linregress(_doublings(x), y)
+    freedom = len(x) - 2
+    interval = _t_interval(fit.slope, fit.stderr, freedom, confidence)
+    critical = stats.t.ppf((1 + confidence) / 2, freedom)
+
+    def missed(shift: float) -> float:  # a slope of so many standard errors; its sign is not missed
+        return power - stats.nct.sf(critical, freedom, shift)
+
+    detectable = brentq(missed, 0.0, 4 * critical + 10) * fit.stderr
+    return Trend(*interval, len(x), undefined, detectable=float(detectable))
+
+
+def rank_trend(
+    x: Sequence[float], y: Sequence[float], permutations: int = 9999, seed: int = 0
+) -> Estimate:
+    """Kendall's τ-b of x and y [models], −1 … 1, with the p of permuting the models.
+
+    All permutations where these are fewer than `permutations` (up to 7 models). No interval: low
+    and high are NaN. ValueError for fewer than 3 models. Chapter 2.2.
+    """
+    (x, y), undefined = _defined(x, y)
+    if len(x) < 3:
+        raise ValueError(f"A trend needs at least 3 models with a value, not {len(x)}.")
+    signs = np.sign(x[:, None] - x)
+
+    def concordance(y: np.ndarray, axis: int = -1) -> np.ndarray:
+        """Concordant minus discordant pairs, twice: all of τ-b that permuting changes."""
+        y = np.moveaxis(y, axis, -1)
+        return (np.sign(y[..., :, None] - y[..., None, :]) * signs).sum((-1, -2))
+
+    found = stats.permutation_test(
+        (y,),
+        concordance,
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=permutations,
+        batch=max(1, AT_ONCE // len(x) ** 2),
+        random_state=np.random.default_rng(seed),
+    )
+    tau = float(stats.kendalltau(x, y, variant="b").statistic)
+    p = np.nan if np.isnan(tau) else float(found.pvalue)
+    return Estimate(tau, np.nan, np.nan, p, len(x), undefined)
+
+
+def bootstrap_means(
+    tables: Mapping[Hashable, np.ndarray], samples: int = 2000, seed: int = 0
+) -> dict[Hashable, np.ndarray]:
+    """Means over images, then over images drawn anew, the same draws for all tables: a paired
+    bootstrap.
+
+    tables : name → [images, …]. Returns name → [1 + samples, …] in float64; the first is the mean
+    of the images as they are. Whatever is computed from means, row by row, gets its interval from
+    `percentiles`. Memory does not grow with samples × images. ValueError for tables of different
+    lengths, and fewer than 2 images. Chapter 2.2.
+    """
+    lengths = {len(table) for table in tables.values()}
+    if len(lengths) != 1 or min(lengths) < 2:
+        raise ValueError(
+            f"A paired bootstrap needs tables of the same images, 2 or more, not {sorted(lengths)}."
+        )
+    images = lengths.pop()
+    rng = np.random.default_rng(seed)
+    flat = {name: np.reshape(table, (images, -1)) for name, table in tables.items()}
+    columns = np.concatenate(list(flat.values()), axis=1, dtype=np.float64)
+    means = [columns.mean(0, keepdims=True)]
+    rows = max(1, AT_ONCE // images)
+    for start in range(0, samples, rows):
+        counts = [
+            np.bincount(rng.integers(images, size=images), minlength=images)
+            for _ in range(min(rows, samples - start))
+        ]
+        means.append(np.stack(counts) @ columns / images)
+    split = np.split(np.concatenate(means), np.cumsum([f.shape[1] for f in flat.values()])[:-1], 1)
+    return {
+        name: part.reshape(samples + 1, *np.shape(table)[1:])
+        for part, (name, table) in zip(split, tables.items(), strict=True)
+    }
+
+
+def percentiles(
+    values: np.ndarray, n: int, confidence: float = 0.95, undefined: int = 0
+) -> Estimate:
+    """The Estimate of bootstrapped values [1 + samples] from n cases, the estimate first.
+
+    Percentile interval; p is twice the share of samples on the other side of 0, at least
+    2/(samples + 1). NaN if the estimate is; samples that are NaN are left out. Chapter 2.2.
+    """
+    estimate, drawn = float(values[0]), values[1:][~np.isnan(values[1:])]
+    if np.isnan(estimate) or not len(drawn):
+        return Estimate(estimate, np.nan, np.nan, np.nan, n, undefined)
+    low, high = np.quantile(drawn, ((1 - confidence) / 2, (1 + confidence) / 2))
+    beyond = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())
+    p = min(1.0, 2 * beyond / (len(drawn) + 1))
+    return Estimate(estimate, float(low), float(high), float(p), n, undefined)
+
+
+def slope_shrinkage(
+    x: Sequence[float],
+    y: Sequence[float],
+    mediator: Sequence[float],
+    confidence: float = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """By which share the slope of y on log₂ x shrinks when a mediator is added to the regression.
+
+    x, y, mediator : [models]. 1: nothing of the slope is left; 0: all of it; below 0: it grows.
+    Bootstrap over models, so give all seeds of many sizes; it is an association, no proof of a
+    cause. ValueError for fewer than 6 models and as `slope_per_doubling`. Chapter 5.2.
+    """
+    columns, undefined = _defined(x, y, mediator)
+    if len(columns[0]) < 6:
+        raise ValueError(f"A bootstrap over {len(columns[0])} models shows nothing: give 6.")
+    columns[0] = _doublings(columns[0])
+    columns = np.stack([column - column.mean() for column in columns], axis=1)  # [models, 3]
+    products = columns[:, :, None] * columns[:, None, :]
+    means = bootstrap_means({"means": columns, "products": products}, samples, seed)
+    mean = means["means"]
+    (xx, xy, xm), (_, _, ym), (_, _, mm) = np.moveaxis(
+        means["products"] - mean[:, :, None] * mean[:, None, :], 0, -1
+    )
+    apart = xx * mm - xm**2  # 0 where the mediator is a line in log₂ x, or there is one size
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = 1 - (xy * mm - xm * ym) / apart * xx / xy
+    share[~np.isfinite(share) | (apart <= 1e-9 * xx * mm)] = np.nan
+    return percentiles(share, len(columns), confidence, undefined)
