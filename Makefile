@@ -9,7 +9,7 @@ help:
 	@echo "make book    render the book into _build/html (quick when nothing changed)"
 	@echo "make test    run the unit tests, every chapter, and the page tests"
 	@echo "make serve   show the rendered book on http://localhost:8000"
-	@echo "make bench   what reading a network costs, as a ratio to running it"
+	@echo "make bench   what reading and ablating a network costs, as a ratio to running it"
 	@echo "make clean   remove what was rendered, with all executed cells"
 	@echo "The first of them sets up the Python environment in .venv; the others find it ready."
 

@@ -1,0 +1,104 @@
+"""Two ranks measure what one does; each is a process of its own, so these tests are few."""
+
+import os
+import signal
+import socket
+
+import pandas as pd
+import pytest
+import torch.multiprocessing as mp
+from experiments.images import Images
+
+from utils.experiments.ablating import Ablate
+from utils.experiments.measuring import MEASURES, Measure
+from utils.experiments.ranks import RankLost, Ranks
+from utils.experiments.run import Condition, Sweep
+
+MODELS = [Condition("vit-d2-h2", random=True), Condition("resnet-d8", random=True)]
+
+
+class Deadly(Images):
+    """Kills the process that reads its second condition's minibatch 1."""
+
+    seen = 0
+
+    def batch(self, j, size):
+        self.seen += j == 1
+        if self.seen == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(j, size)
+
+
+ABLATIONS = [
+    Condition("vit-d2-h2", True, dict(unit="attention", scope="last", replaced_by="mean")),
+    Condition("resnet-d8", True, dict(unit="channel", scope="all", replaced_by="zero")),
+]
+
+
+def run(file, images, ranks, conditions=MODELS):
+    task = Measure(list(MEASURES), 0) if conditions is MODELS else Ablate(5, 2, 0)
+    return Sweep(conditions, task, lambda model: images, len(images), 8, file, {}, ranks).run()
+
+
+def rank(number, port, folder):
+    os.environ |= dict(RANK=str(number), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=port)
+    with Ranks() as ranks:
+        run(folder / "odd.csv", Images(36, bad=[9]), ranks)
+        run(folder / "idle.csv", Images(8), ranks)  # rank 1 has nothing to do
+        run(folder / "odd_ablated.csv", Images(36, bad=[9]), ranks, ABLATIONS)
+        run(folder / "idle_ablated.csv", Images(8), ranks, ABLATIONS)
+        try:
+            run(folder / "dead.csv", Deadly(), ranks)
+        except RankLost as error:
+            (folder / "sentence").write_text(str(error))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    processes = [
+        mp.get_context("spawn").Process(target=rank, args=(i, port, folder)) for i in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(100)
+        assert process.exitcode is not None
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "images"), [("odd", Images(36, bad=[9])), ("idle", Images(8))])
+def test_two_ranks_give_the_table_of_one_process(folder, tmp_path, case, images):
+    with Ranks() as ranks:
+        run(tmp_path / "one.csv", images, ranks)
+    one, two = pd.read_csv(tmp_path / "one.csv"), pd.read_csv(folder / f"{case}.csv")
+    assert set(one["quantity"]) >= {"gini", "overlap", "population_gini", "cka", "accuracy"}
+    pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "images"), [("odd", Images(36, bad=[9])), ("idle", Images(8))])
+def test_two_ranks_give_the_ablations_of_one_process(folder, tmp_path, case, images):
+    with Ranks() as ranks:
+        assert not run(tmp_path / "one.csv", images, ranks, ABLATIONS).failed
+    one, two = pd.read_csv(tmp_path / "one.csv"), pd.read_csv(folder / f"{case}_ablated.csv")
+    assert {"kl", "margin", "necessity N"} <= set(one["quantity"])
+    assert one.loc[one["quantity"] == "kl", "value"].max() > 1e-4
+    pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_when_a_rank_dies_one_sentence_says_what_is_safe(folder, tmp_path):
+    sentence = (folder / "sentence").read_text()
+    assert sentence.startswith("Another rank died or cannot be reached (")
+    assert "1 of 2 conditions safe in " in sentence
+    with Ranks() as ranks:
+        summary = run(folder / "dead.csv", Images(), ranks)
+        assert summary.measured == 1
+        run(tmp_path / "one.csv", Images(), ranks)
+    one, two = pd.read_csv(tmp_path / "one.csv"), pd.read_csv(folder / "dead.csv")
+    pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-6)

@@ -1,0 +1,110 @@
+import csv
+import json
+import os
+
+import pytest
+
+from utils.experiments.results import NotWritten, OtherConfiguration, Results
+
+CONFIGURATION = {"data": "objects", "n": 100, "measures": ["gini"]}
+COLUMNS = ("model", "head", "value")
+ROW = {"model": "a", "head": 3, "value": 0.1 + 0.2}
+
+
+def begun(folder, **changes):
+    results = Results(folder / "sweep.csv", COLUMNS, CONFIGURATION | changes)
+    results.begin({"commit": "abc"})
+    return results
+
+
+def finish(results, *names):
+    for name in names:
+        results.add(name, [ROW], {"weights": "123", "seconds": 1.0})
+
+
+def test_a_table_keeps_every_digit_and_whole_numbers_whole(tmp_path):
+    results = begun(tmp_path)
+    finish(results, "a")
+    table = results.table()
+    assert table.loc[0, "value"] == 0.1 + 0.2
+    assert table["head"].tolist() == [3]
+    assert table["head"].dtype == "int64"
+
+
+def test_finished_conditions_are_found_again_with_where_they_came_from(tmp_path):
+    finish(begun(tmp_path), "a", "b")
+    again = begun(tmp_path)
+    assert again.holds("b", "123")
+    assert not again.holds("c", None)
+    finish(again, "c")
+    assert again.table()["condition"].tolist() == ["a", "b", "c"]
+    record = json.loads((tmp_path / "sweep.json").read_text())
+    assert record["configuration"] == CONFIGURATION
+    assert [entry["source"] for entry in record["conditions"].values()] == [0, 0, 1]
+
+
+def test_rows_of_a_condition_that_was_cut_short_are_not_kept(tmp_path):
+    finish(begun(tmp_path), "a")
+    with (tmp_path / "sweep.csv").open("a") as file:
+        file.write("b,b,0,0.5\n")  # killed between the two files
+    again = begun(tmp_path)
+    finish(again, "b")
+    assert again.table()["condition"].tolist() == ["a", "b"]
+    assert again.table()["value"].tolist() == [ROW["value"]] * 2
+
+
+def test_results_of_another_configuration_are_refused_with_the_difference(tmp_path):
+    finish(begun(tmp_path), "a")
+    before = (tmp_path / "sweep.json").read_text()
+    with pytest.raises(OtherConfiguration, match=r"configuration: n is 100 there and 50 here\. "):
+        begun(tmp_path, n=50)
+    with pytest.raises(OtherConfiguration, match="seed is None there and 1 here"):
+        begun(tmp_path, seed=1)
+    with pytest.raises(OtherConfiguration, match="the columns are others"):
+        Results(tmp_path / "sweep.csv", ("model",), CONFIGURATION)
+    assert (tmp_path / "sweep.json").read_text() == before
+
+
+def test_a_condition_of_other_weights_is_refused(tmp_path):
+    finish(begun(tmp_path), "a")
+    with pytest.raises(OtherConfiguration, match="holds a measured with other weights"):
+        begun(tmp_path).holds("a", "456")
+
+
+def test_a_table_without_its_record_and_a_record_without_its_table_are_refused(tmp_path):
+    finish(begun(tmp_path), "a")
+    record = (tmp_path / "sweep.json").read_text()
+    (tmp_path / "sweep.json").unlink()
+    with pytest.raises(OtherConfiguration, match=r"sweep\.json beside it is missing"):
+        begun(tmp_path)
+    (tmp_path / "sweep.json").write_text(record)
+    (tmp_path / "sweep.csv").unlink()
+    with pytest.raises(OtherConfiguration, match="missing or damaged"):
+        begun(tmp_path)
+    (tmp_path / "sweep.json").write_text("{")
+    with pytest.raises(OtherConfiguration, match="missing or damaged"):
+        begun(tmp_path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_a_full_disk_leaves_the_finished_conditions(tmp_path, ending):
+    results = begun(tmp_path)
+    finish(results, "a")
+    (tmp_path / f"sweep.{ending}.tmp").symlink_to("/dev/full")
+    with pytest.raises(
+        NotWritten, match=r"\(No space left on device\); .* before \(1\) are intact"
+    ):
+        finish(results, "b")
+    (tmp_path / f"sweep.{ending}.tmp").unlink()
+    again = begun(tmp_path)
+    assert list(again.finished) == ["a"]
+    finish(again, "b")
+    with (tmp_path / "sweep.csv").open() as lines:
+        assert [row["condition"] for row in csv.DictReader(lines)] == ["a", "b"]
+
+
+def test_a_folder_that_cannot_be_made_is_found_out_before_anything_is_measured(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotWritten, match=r"file/sweep\.json could not be written .* before \(0\)"):
+        begun(tmp_path / "file")

@@ -1,0 +1,149 @@
+"""The book's experiments, declared once: what is asked, of which models, with which settings.
+
+`python -m utils replicate NAME --rung …` runs one (see `replicating`); its table is
+results/<rung>/NAME.csv.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from utils.models import zoo
+from utils.models.architectures import CNNS, WITH_HEADS, Spec
+from utils.models.families import FAMILIES, FLOOR
+
+RUNGS = ("objects", "cifar10", "imagenet")
+
+
+class Pinned(NamedTuple):
+    """A published model: blocks or layers, heads, width, and its ImageNet-1k top-1 accuracy."""
+
+    depth: int
+    heads: int | None
+    width: int | None
+    accuracy: float
+
+
+# Pinned by their tags, because what a bare name loads changes with timm. Accuracies are timm's, on
+# all 50,000 validation images at 224 pixels. All ViTs have a head dimension of 64: their heads are
+# confounded with width, and the augreg models saw ImageNet-21k first, the others not.
+IMAGENET = {
+    zoo.LITE0: Pinned(18, None, None, 0.74846),
+    "resnet18.a1_in1k": Pinned(18, None, None, 0.71504),
+    "resnet34.a1_in1k": Pinned(34, None, None, 0.76420),
+    "resnet50.a1_in1k": Pinned(50, None, None, 0.80382),
+    "resnet101.a1h_in1k": Pinned(101, None, None, 0.81950),
+    "resnet152.a1h_in1k": Pinned(152, None, None, 0.82818),
+    "deit_tiny_patch16_224.fb_in1k": Pinned(12, 3, 192, 0.72190),
+    "deit_small_patch16_224.fb_in1k": Pinned(12, 6, 384, 0.79856),
+    "deit_base_patch16_224.fb_in1k": Pinned(12, 12, 768, 0.81980),
+    "vit_tiny_patch16_224.augreg_in21k_ft_in1k": Pinned(12, 3, 192, 0.75452),
+    "vit_small_patch16_224.augreg_in21k_ft_in1k": Pinned(12, 6, 384, 0.81402),
+    "vit_base_patch16_224.augreg_in21k_ft_in1k": Pinned(12, 12, 768, 0.84534),
+    "vit_large_patch16_224.augreg_in21k_ft_in1k": Pinned(24, 16, 1024, 0.85856),
+}
+PINNED_CNNS = tuple(name for name, model in IMAGENET.items() if model.heads is None)
+PINNED_VITS = tuple(name for name, model in IMAGENET.items() if model.heads is not None)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question, and the sweep that answers it.
+
+    command : "measure" or "ablate", with the `options` of that task, on the first `n` images
+    families : of `models.families`, on the rungs objects and cifar10; of these models only those
+        whose architecture is one of `architectures` (all if None)
+    imagenet : names of IMAGENET
+    settings : of the conditions of each model; `random` : with random weights too
+    """
+
+    asks: str
+    command: str
+    options: dict[str, Any]
+    n: int
+    families: tuple[str, ...]
+    imagenet: tuple[str, ...] = ()
+    architectures: tuple[str, ...] | None = None
+    settings: tuple[dict[str, str], ...] = field(default=({},))
+    random: bool = False
+
+    def models(self, rung: str) -> list[str]:
+        """The models that it asks on a rung, trained yet or not, seed by seed."""
+        if rung == "imagenet":
+            return list(self.imagenet)
+        names = dict.fromkeys(m for family in self.families for m in FAMILIES[family].members())
+        if rung != "objects":
+            declared = set(FAMILIES[rung].members())
+            names = [f"{rung}/{name}" for name in names if f"{rung}/{name}" in declared]
+        specs = sorted((Spec.parse(name) for name in names), key=lambda spec: spec.seed)
+        known = self.architectures
+        return [spec.short for spec in specs if known is None or spec.family in known]
+
+
+ONE_BLOCK, ALL_BLOCKS = ("1/3", "2/3", "last"), ("all",)
+# For one block many images, ranks and draws are affordable, for all of them at once fewer.
+PRECISE, COARSE = (
+    dict(options=dict(ranks=13, draws=4), n=300),
+    dict(options=dict(ranks=9, draws=2), n=100),
+)
+
+
+def _profiles(unit: str, scopes: tuple[str, ...]) -> tuple[dict[str, str], ...]:
+    values = ("zero", "mean", "renormalise") if unit == "attention" else ("zero", "mean")
+    return tuple(
+        {"unit": unit, "scope": scope, "replaced_by": value} for scope in scopes for value in values
+    )
+
+
+def _ablation(name: str, asks: str, units: tuple[str, ...], **which) -> dict[str, Experiment]:
+    """The profiles of single blocks, and of all blocks together as an experiment of its own."""
+    return {
+        f"{name}{suffix}": Experiment(
+            f"{asks} ({blocks})",
+            "ablate",
+            settings=tuple(s for unit in units for s in _profiles(unit, scopes)),
+            **cost,
+            **which,
+        )
+        for suffix, blocks, scopes, cost in (
+            ("", "single blocks", ONE_BLOCK, PRECISE),
+            ("-all", "all blocks together", ALL_BLOCKS, COARSE),
+        )
+    }
+
+
+EXPERIMENTS = {
+    "sparseness": Experiment(
+        "How sparse are attention and activations, and does it change with depth or heads?",
+        "measure",
+        dict(measures=["accuracy", "attention", "activation"]),
+        n=1000,
+        families=(*FLOOR, "decoupled", "width", "variants", "data"),
+        imagenet=tuple(IMAGENET),
+        random=True,
+    ),
+    **_ablation(
+        "ablation-heads",
+        "Does a ViT with more heads depend less on what it attends to most?",
+        ("attention",),
+        families=("heads", "decoupled", "width"),
+        imagenet=PINNED_VITS,
+    ),
+    **_ablation(
+        "ablation-depth",
+        "Does a deeper ViT depend more on what it attends to most?",
+        ("attention",),
+        families=("depth", "variants"),
+        architectures=WITH_HEADS,
+        imagenet=PINNED_VITS,
+    ),
+    **_ablation(
+        "ablation-cnn",
+        "Does a deeper CNN depend more on its strongest positions and ReLU units?",
+        ("position", "unit"),
+        families=("cnn-depth", "variants"),
+        architectures=CNNS,
+        imagenet=PINNED_CNNS,
+    ),
+}
+# What needs no model: recorded from visual cortex (see `cortex`), on no rung.
+CORTEX = {"v1": "How sparse are the recorded responses of macaque and mouse V1?"}

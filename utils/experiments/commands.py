@@ -1,0 +1,199 @@
+"""`python -m utils train` and `python -m utils replicate`: only parse arguments."""
+
+import argparse
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+from utils.experiments.catalogue import CORTEX, EXPERIMENTS, RUNGS
+from utils.experiments.ranks import Ranks
+from utils.experiments.replicating import RESULTS, experiment, replicate, status
+from utils.models import families, queue, zoo
+from utils.models.training import LOSS_LEVELS, RECIPES
+
+TRAIN = """\
+examples:
+  python -m utils train --status
+  python -m utils train vit-d6-h4 resnet-d20
+  python -m utils train --family heads depth --workers 4
+
+A model's name says what it is: [cifar10/]family-d6-h4-w64[-n10][-relu]-s0; what is left out is
+width 64, all of the data and seed 0. Each model is put into the zoo as soon as it is trained. After
+an interruption the same command goes on with the epoch that it was in.
+
+exit status: 0 all done; 1 an error, or a model that failed; 2 wrong arguments; 130 interrupted.
+"""
+REPLICATE = f"""\
+experiments:
+{{experiments}}
+
+examples:
+  python -m utils replicate --status
+  python -m utils replicate sparseness ablation-heads
+  python -m utils replicate sparseness --rung imagenet --data photographs/
+
+What the zoo holds of the declared models is measured, the rest is left for later: run the same
+command again when more are trained. The tables are results/<rung>/<experiment>.csv, the .json
+beside each says where its numbers came from. Each finished condition is on disk before the next
+begins: after an interruption the same command goes on from there. torchrun shares the work.
+
+With --loss, models are taken as they were when their training loss first fell below that, one of
+{", ".join(f"{level:g}" for level in LOSS_LEVELS)}: a comparison at equal loss.
+
+exit status: 0 all done that can be; 1 an error, or a condition that failed; 2 wrong arguments; 3
+all done, but damaged images were left out; 130 interrupted.
+"""
+
+
+def _add(commands, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+def add_train(commands) -> None:
+    """`train`: the models of the zoo."""
+    parser = _add(commands, "train", "train models and put them into the zoo", TRAIN)
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="a model, such as vit-d6-h4-s1 (default: what is missing)",
+    )
+    parser.add_argument(
+        "--family",
+        nargs="+",
+        choices=families.FAMILIES,
+        metavar="FAMILY",
+        help="what is missing of these; "
+        + "; ".join(f"{name}: {family.asks}" for name, family in families.FAMILIES.items()),
+    )
+    parser.add_argument("--status", action="store_true", help="say what is missing and end")
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="models at a time, to fill a GPU (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--epochs", type=_positive, help="instead of as many as the family's recipe says"
+    )
+    parser.add_argument("--lr", type=float, help="peak learning rate instead of the recipe's")
+    parser.add_argument(
+        "--out", type=Path, default=Path("_runs"), help="of the runs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--no-publish", action="store_true", help="leave what is trained out of the zoo"
+    )
+    parser.set_defaults(run=train)
+
+
+def train(options: argparse.Namespace, ranks: Ranks) -> int:
+    """Do what `python -m utils train` was asked; the exit status."""
+    if options.status:
+        print(families.status())
+        return 0
+    if ranks.world > 1:
+        raise ValueError("Training starts its own processes: leave torchrun out, give --workers.")
+    names = [zoo.spec(name).short for name in options.names]
+    if options.family or not names:
+        names += families.missing(options.family)
+    changes = {"epochs": options.epochs, "lr": options.lr}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    failed = {}
+    try:
+        # Each architecture has its own recipe; without changes `work` looks it up.
+        groups = groupby(dict.fromkeys(names), lambda name: changes and zoo.spec(name).family)
+        for family, group in groups:
+            recipe = replace(RECIPES[family], **changes) if changes else None
+            failed |= queue.work(
+                list(group), options.out, recipe, options.workers, not options.no_publish
+            )
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(
+            str(error)
+            or f"Training was interrupted: all finished epochs are safe in {options.out}, and the "
+            "same command goes on from there."
+        ) from None
+    if failed:
+        raise RuntimeError(" ".join(f"{name} failed: {why}" for name, why in failed.items()))
+    print("Nothing is missing." if not names else f"Trained: {', '.join(dict.fromkeys(names))}.")
+    return 0
+
+
+def add_replicate(commands) -> None:
+    """`replicate`: the declared experiments."""
+    asked = {name: declared.asks for name, declared in EXPERIMENTS.items()} | CORTEX
+    listed = "\n".join(f"  {name:20} {asks}" for name, asks in asked.items())
+    parser = _add(
+        commands,
+        "replicate",
+        "record the book's experiments, as far as their models are trained",
+        REPLICATE.replace("{experiments}", listed),
+    )
+    parser.add_argument(
+        "experiments",
+        nargs="*",
+        metavar="EXPERIMENT",
+        help="one of those below (default: all that the rung has models for)",
+    )
+    parser.add_argument(
+        "--rung",
+        choices=RUNGS,
+        default="objects",
+        help="which images and models (default: %(default)s)",
+    )
+    parser.add_argument("--status", action="store_true", help="say what is recorded and end")
+    parser.add_argument(
+        "--data", type=Path, help="labelled photographs, for the rung imagenet (see measure --help)"
+    )
+    parser.add_argument("--loss", type=float, metavar="NATS", help="compare at equal training loss")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("_runs"), help="where `train` left the weights for --loss"
+    )
+    parser.add_argument(
+        "-n",
+        "--n",
+        type=_positive,
+        metavar="N",
+        help="fewer images than declared, for a trial: give --out too",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="the folder of the tables (default: results/)"
+    )
+    parser.set_defaults(run=replicate_all)
+
+
+def replicate_all(options: argparse.Namespace, ranks: Ranks) -> int:
+    """Do what `python -m utils replicate` was asked; the exit status."""
+    if options.status:
+        if ranks.main:
+            print(status(options.rung, options.out))
+        return 0
+    every = [*(name for name, e in EXPERIMENTS.items() if e.models(options.rung)), *CORTEX]
+    names = list(dict.fromkeys(options.experiments)) or every
+    for name in names:  # before the first is run for hours
+        if name not in CORTEX:
+            experiment(name, options.rung)
+    given = {key: getattr(options, key) for key in ("data", "n", "loss", "runs", "out")}
+    statuses = [0]
+    for name in names:
+        summary, waiting = replicate(name, options.rung, ranks, **given)
+        if ranks.main:
+            print(*filter(None, [summary]), sep="\n")
+            if waiting:
+                print(f"{name}: left for later, not at hand: {', '.join(waiting)}.")
+        statuses.append(summary.status if summary else 0)
+    return 1 if 1 in statuses else max(statuses)

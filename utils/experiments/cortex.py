@@ -1,0 +1,81 @@
+"""The sparseness of recorded responses of V1, in the same measures as that of the networks."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from utils.experiments.ranks import CPU
+from utils.experiments.results import Results, Summary
+from utils.measures import sparsity
+from utils.models.provenance import provenance
+from utils.stimuli import recordings
+
+COLUMNS = ("recording", "quantity", "over", "value", "sd", "n", "undefined")
+
+
+def record(file: Path) -> Summary:
+    """Write the table of all recordings that it does not hold yet: one row a number.
+
+    `value` and `sd` are over `n` images or cells, as `over` says; `undefined` of them have none.
+    Recordings that are not at hand are named in the summary as failed. Source: tang2018large,
+    antolik2016model. Chapter 4.
+    """
+    results = Results(file, COLUMNS, {"command": "recordings"})
+    todo = [name for name in RECORDINGS if not results.holds(name, None)]
+    if todo:
+        results.begin(provenance(CPU))
+    failed = {}
+    for name in todo:
+        started = perf_counter()
+        try:
+            rows = [{"recording": name, **row} for row in RECORDINGS[name]()]
+        except FileNotFoundError as error:
+            failed[name] = str(error)
+            continue
+        seconds = round(perf_counter() - started, 2)
+        results.add(name, rows, {"weights": None, "seconds": seconds, "damaged": []})
+    return Summary(results.file, len(results.finished), len(todo) - len(failed), failed, [])
+
+
+def macaque(monkey: str) -> Iterator[dict]:
+    """The half-peak fractions of one macaque, and the Gini of the two examples it was shown by."""
+    counts = recordings.macaque_half_peak(monkey)
+    yield {"quantity": "half_peak_fraction", "over": "images", **_summary(counts.population)}
+    yield {"quantity": "half_peak_fraction", "over": "cells", **_summary(counts.lifetime)}
+    for over, responses in recordings.macaque_ranked(monkey)._asdict().items():
+        # One image's, or one cell's, responses: ΔF/F may be below 0, and is cut off there.
+        gini = sparsity.gini(torch.from_numpy(responses.clip(min=0)))
+        yield {"quantity": "gini_of_one_example", "over": over, "value": gini.item(), "n": 1}
+
+
+def mouse(region: int) -> Iterator[dict]:
+    """Population and lifetime sparseness of one region, by every measure that needs no threshold,
+    and the half-peak fraction."""
+    responses = torch.from_numpy(recordings.mouse(region).training).double()  # [images, cells]
+    for quantity in ("gini", "treves_rolls", "vinje_gallant"):
+        measure = getattr(sparsity, quantity)
+        for over, dim in (("images", 1), ("cells", 0)):
+            yield {"quantity": quantity, "over": over, **_summary(measure(responses, dim))}
+    halves = sparsity.half_peak_fraction(responses)
+    yield {"quantity": "half_peak_fraction", "over": "images", **_summary(halves.population)}
+    yield {"quantity": "half_peak_fraction", "over": "cells", **_summary(halves.lifetime)}
+
+
+RECORDINGS: dict[str, Callable[[], Iterator[dict]]] = {
+    **{f"macaque {monkey}": lambda monkey=monkey: macaque(monkey) for monkey in "AB"},
+    **{f"mouse region {region}": lambda region=region: mouse(region) for region in (1, 2)},
+}
+
+
+def _summary(values) -> dict:
+    values = np.asarray(values, dtype=np.float64)
+    known = values[~np.isnan(values)]
+    return {
+        "value": float(known.mean()),
+        "sd": float(known.std(ddof=1)),
+        "n": len(values),
+        "undefined": len(values) - len(known),
+    }

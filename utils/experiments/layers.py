@@ -1,0 +1,25 @@
+"""Which layers of a model are measured: its blocks, its activations, and those at a given depth."""
+
+from torch import nn
+
+# Activation functions whose rectified output can be read as a rate; sigmoids and softmaxes gate.
+RATES = (
+    *("ReLU", "ReLU6", "LeakyReLU", "StarReLU", "ELU", "GELU", "GELUTanh", "QuickGELU"),
+    *("SiLU", "Swish", "Hardswish", "HardSwish", "Mish"),
+)
+# The share of the depth at which one layer is taken.
+SCOPES = {"1/3": 1 / 3, "2/3": 2 / 3, "last": 1.0, "all": None}
+
+
+def activations(model: nn.Module) -> list[str]:
+    """The names of the modules that are activation functions (ReLU, GELU and their kin)."""
+    return [name for name, module in model.named_modules() if type(module).__name__ in RATES]
+
+
+def at_scope(layers: list[str], scope: str) -> list[str]:
+    """The layers of a scope: the one nearest to ⅓ or ⅔ of the depth, the last, or all of them.
+
+    scope : one of SCOPES. Of six layers, the second is at a third of the depth.
+    """
+    share = SCOPES[scope]
+    return layers if share is None else [layers[max(0, round(share * len(layers)) - 1)]]

@@ -1,0 +1,190 @@
+"""`python -m utils replicate`: the declared experiments, recorded as far as there are models."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import timm
+from torch import nn
+
+from utils.experiments import cortex
+from utils.experiments.ablating import Ablate
+from utils.experiments.catalogue import CORTEX, EXPERIMENTS, RUNGS, Experiment
+from utils.experiments.measuring import Measure
+from utils.experiments.ranks import Ranks
+from utils.experiments.results import Summary, counted
+from utils.experiments.run import Condition, Sweep
+from utils.models import checkpoints, zoo
+from utils.models.architectures import Spec
+from utils.models.training import LOSS_LEVELS
+from utils.stimuli import datasets
+from utils.stimuli.minibatches import Dataset
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+TASKS = {"measure": Measure, "ablate": Ablate}
+BATCH, SEED = 50, 0
+
+
+@dataclass(frozen=True)
+class AtLoss(Condition):
+    """A model as it was when its training loss first fell below a level: `file` has its weights."""
+
+    file: Path = Path()
+
+    def load(self) -> nn.Module:
+        """The model with these weights, in eval mode, on the CPU."""
+        model = super().load() if self.random else zoo.create(self.model)
+        if not self.random:
+            model.load_state_dict(safetensors.torch.load_file(self.file))
+        return model
+
+    @property
+    def weights(self) -> str | None:
+        """A hash of these weights."""
+        return None if self.random else hashlib.sha256(self.file.read_bytes()).hexdigest()[:12]
+
+
+def file_of(name: str, rung: str, loss: float | None = None, out: Path = RESULTS) -> Path:
+    """Where the table of an experiment is, or is to be."""
+    if name in CORTEX:
+        return out / f"{name}.csv"
+    return out / rung / f"{name}{'' if loss is None else f'-loss-{loss}'}.csv"
+
+
+def experiment(name: str, rung: str) -> Experiment:
+    """The declared experiment; ValueError for an unknown one, and where it has no models."""
+    if name not in EXPERIMENTS:
+        raise ValueError(
+            f"There is no experiment {name!r}; there are {', '.join((*EXPERIMENTS, *CORTEX))}."
+        )
+    if not EXPERIMENTS[name].models(rung):
+        raise ValueError(f"{name} has no models on the rung {rung}: choose another rung.")
+    return EXPERIMENTS[name]
+
+
+def replicate(
+    name: str,
+    rung: str,
+    ranks: Ranks,
+    *,
+    data: Path | None = None,
+    n: int | None = None,
+    loss: float | None = None,
+    runs: Path = Path("_runs"),
+    out: Path = RESULTS,
+) -> tuple[Summary | None, list[str]]:
+    """Record what is missing of an experiment; the summary, and the models left for later.
+
+    data : labelled photographs, for the rung imagenet; n : of images, if not as many as declared
+    loss : one of training.LOSS_LEVELS, to take every model as it was when its training loss first
+        fell below that, from the checkpoints in `runs`, instead of when its training ended
+
+    Models are left for later if the zoo lacks them (or the hub does not give them, or their run
+    has no such checkpoint); with none at hand the summary is None. The table grows as models come.
+    Raises ValueError for an unknown experiment, and what Sweep raises.
+    """
+    if name in CORTEX:
+        return ranks.on_main(lambda: cortex.record(file_of(name, rung, out=out))), []
+    declared = experiment(name, rung)
+    if loss is not None and loss not in LOSS_LEVELS:
+        levels = ", ".join(f"{level:g}" for level in LOSS_LEVELS)
+        raise ValueError(f"No weights are kept at a loss of {loss:g} nats, but at {levels}.")
+    names = declared.models(rung)
+    here = ranks.on_main(lambda: [model for model in names if _at_hand(model, rung, loss, runs)])
+    waiting = [model for model in names if model not in here]
+    conditions = list(_conditions(declared, here, loss, runs))
+    if not conditions:
+        return None, waiting
+    images = _images(rung, data, n or declared.n)
+    about = {"experiment": name, "command": declared.command, "data": images.source, "seed": SEED}
+    sweep = Sweep(
+        conditions,
+        TASKS[declared.command](**declared.options, seed=SEED),
+        images.prepared_for,
+        len(images),
+        BATCH,
+        file_of(name, rung, loss, out),
+        {**about, **declared.options, **({} if loss is None else {"loss": loss})},
+        ranks,
+    )
+    return sweep.run(), waiting
+
+
+def _images(rung: str, data: Path | None, n: int) -> Dataset:
+    if rung == "imagenet":
+        if data is None:
+            raise ValueError(
+                "The rung imagenet needs labelled photographs: give --data, the path of an "
+                "ImageFolder or of a directory with labels.csv."
+            )
+        images = datasets.load(data)
+    elif data is not None:
+        raise ValueError(f"The rung {rung} has images of its own: leave --data out.")
+    else:
+        images = datasets.load(f"{rung}/test")
+    return images.subset(range(min(n, len(images))), images.source)
+
+
+def _checkpoint(model: str, loss: float, runs: Path) -> Path:
+    return Path(runs) / Spec.parse(model).short / f"loss-{loss}.safetensors"
+
+
+def _at_hand(model: str, rung: str, loss: float | None, runs: Path) -> bool:
+    if rung != "imagenet":
+        known = zoo.manifest() if loss is None else None
+        return model in known if known is not None else _checkpoint(model, loss, runs).exists()
+    if model == zoo.LITE0:
+        return True
+    try:
+        checkpoints.from_hub(model, timm.get_pretrained_cfg(model).hf_hub_id, [zoo.LITE0])
+    except checkpoints.HubUnavailable:
+        return False
+    return True
+
+
+def _conditions(
+    declared: Experiment, models: list[str], loss: float | None, runs: Path
+) -> Iterator[Condition]:
+    for model in models:
+        for random in (False, True) if declared.random else (False,):
+            for settings in declared.settings:
+                if loss is None:
+                    yield Condition(model, random, settings)
+                else:
+                    yield AtLoss(model, random, settings, _checkpoint(model, loss, runs))
+
+
+def status(rung: str, out: Path = RESULTS) -> str:
+    """What of each experiment is recorded on a rung, what can be, and which models are missing."""
+    if rung not in RUNGS:
+        raise ValueError(f"There is no rung {rung!r}; choose one of {', '.join(RUNGS)}.")
+    trained = zoo.manifest()
+    lines = []
+    for name, declared in EXPERIMENTS.items():
+        models = declared.models(rung)
+        if not models:
+            continue
+        each = len(declared.settings) * (2 if declared.random else 1)
+        finished = _finished(file_of(name, rung, out=out))
+        lines.append(
+            f"{name}: {len(finished)} of {counted(len(models) * each, 'condition')} recorded. "
+            f"{declared.asks}"
+        )
+        done = [m for m in models if sum(c.split(" ")[0] == m for c in finished) == each]
+        ready = [m for m in models if m not in done and (rung == "imagenet" or m in trained)]
+        lines += [f"  to record: {', '.join(ready)}"] * bool(ready)
+        lacking = [m for m in models if m not in done and m not in ready]
+        lines += [f"  to train first: {', '.join(lacking)}"] * bool(lacking)
+    for name, asks in CORTEX.items():
+        finished = _finished(file_of(name, rung, out=out))
+        lines.append(f"{name}: {len(finished)} of {len(cortex.RECORDINGS)} recordings. {asks}")
+    return "\n".join(lines)
+
+
+def _finished(file: Path) -> list[str]:
+    """The conditions that a results file holds."""
+    record = file.with_suffix(".json")
+    return list(json.loads(record.read_text())["conditions"]) if record.exists() else []

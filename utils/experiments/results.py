@@ -1,0 +1,179 @@
+"""A sweep on disk: one tidy .csv and, beside it, one .json that says where the numbers came from.
+
+Both are whole after every condition. The table is written first and the .json, which lists the
+finished conditions, second: rows that it does not vouch for were cut short, and are measured again.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+
+class OtherConfiguration(ValueError):
+    """The file holds results that were measured in another way."""
+
+
+class NotWritten(Exception):
+    """The disk is full, or the folder cannot be written."""
+
+
+class Results:
+    """A table of results that grows by one condition at a time and can be gone on with.
+
+    file : the .csv; the .json of the same name lies beside it
+    columns : of the table, after the first, which names the condition
+    configuration : what all its conditions have in common and what decides their numbers, ready for
+        JSON; a file that was begun with another one is refused
+
+    Raises OtherConfiguration with the differences named, and NotWritten where it cannot be begun.
+    """
+
+    def __init__(self, file: Path, columns: Iterable[str], configuration: dict) -> None:
+        self.file, self.columns = Path(file).with_suffix(".csv"), ["condition", *columns]
+        self.configuration = json.loads(json.dumps(configuration))
+        self.sources: list[dict] = []
+        self.finished: dict[str, dict] = {}
+        self._rows: list[dict] = []
+        if self._record.exists() or self.file.exists():
+            self._resume()
+
+    @property
+    def _record(self) -> Path:
+        return self.file.with_suffix(".json")
+
+    def _resume(self) -> None:
+        try:
+            record = json.loads(self._record.read_text())
+            found, columns = record["configuration"], record["columns"]
+            self.sources, self.finished = record["sources"], record["conditions"]
+            if self.finished:
+                with self.file.open(newline="") as lines:
+                    rows = list(csv.DictReader(lines))
+                self._rows = [row for row in rows if row["condition"] in self.finished]
+        except (OSError, ValueError, KeyError) as error:
+            raise OtherConfiguration(
+                f"{self.file} cannot be gone on with, because it or {self._record.name} beside it "
+                f"is missing or damaged ({error}): move both away, or write to another file."
+            ) from None
+        differences = [
+            f"{key} is {there} there and {here} here"
+            for key, there, here in _differences(found, self.configuration)
+        ]
+        if columns != self.columns:
+            differences.append("the columns are others")
+        if differences:
+            raise OtherConfiguration(
+                f"{self.file} holds results of another configuration: {'; '.join(differences)}. "
+                "Write to another file, or delete it to start again."
+            )
+
+    def begin(self, source: dict) -> None:
+        """Note where the conditions to come are measured (see `provenance`); NotWritten if it
+        cannot be written down, so that nothing is measured in vain."""
+        self.sources.append(source)
+        self._write_record({})
+
+    def holds(self, condition: str, weights: str | None) -> bool:
+        """Whether a condition is finished; OtherConfiguration if it was with other weights."""
+        if condition not in self.finished:
+            return False
+        if (there := self.finished[condition]["weights"]) != weights:
+            raise OtherConfiguration(
+                f"{self.file} holds {condition} measured with other weights ({there} there and "
+                f"{weights} here): write to another file, or delete it to start again."
+            )
+        return True
+
+    def add(self, condition: str, rows: Iterable[dict], record: dict) -> None:
+        """Put a finished condition on the disk: its rows, and what is known about their making.
+
+        `record` says at least which "weights" were measured (a hash, or None for random ones).
+        Raises NotWritten if it fails; what was finished before is then unharmed.
+        """
+        rows = [{"condition": condition, **row} for row in rows]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows + rows)
+        self._replace(self.file, text.getvalue())
+        self._write_record({condition: {"source": len(self.sources) - 1, **record}})
+        self._rows += rows
+
+    def table(self) -> pd.DataFrame:
+        """Return all finished conditions, floats exactly as they were measured."""
+        if not self.finished:
+            return pd.DataFrame(columns=self.columns)
+        return pd.read_csv(self.file, engine="python")  # the others may round the last digit
+
+    def _write_record(self, added: dict) -> None:
+        record = {
+            "configuration": self.configuration,
+            "columns": self.columns,
+            "sources": self.sources,
+            "conditions": self.finished | added,
+        }
+        self._replace(self._record, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        self.finished |= added
+
+    def _replace(self, file: Path, text: str) -> None:
+        """Write to a temporary file and rename it: an interruption leaves the old or the new."""
+        temporary = file.with_name(file.name + ".tmp")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("w", newline="") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, file)
+        except OSError as error:
+            raise NotWritten(
+                f"{file} could not be written ({error.strerror}); the conditions finished before "
+                f"({len(self.finished)}) are intact there, and the same command goes on from them "
+                "once it can write."
+            ) from None
+
+
+def _differences(there: dict, here: dict, path: str = "") -> Iterator[tuple[str, object, object]]:
+    """Each setting that differs, as (its dotted name, its value there, its value here)."""
+    for key in sorted({*there, *here}):
+        one, other, name = there.get(key), here.get(key), f"{path}{key}"
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _differences(one, other, f"{name}.")
+        elif one != other:
+            yield name, one, other
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """How many there are, in words: "1 image", "2 images"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+@dataclass
+class Summary:
+    """How a sweep ended: what is in the file, what failed and why, which images were damaged."""
+
+    file: Path
+    finished: int
+    measured: int
+    failed: dict[str, str]
+    damaged: list[str]
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0, 1 if a condition failed, 3 if damaged images were left out."""
+        return 1 if self.failed else 3 if self.damaged else 0
+
+    def __str__(self) -> str:
+        conditions = counted(self.finished, "condition")
+        parts = [f"{self.file} holds {conditions}, {self.measured} new."]
+        if self.damaged:
+            shown = ", ".join(self.damaged[:5]) + (", …" if len(self.damaged) > 5 else "")
+            parts.append(f"Left out: {counted(len(self.damaged), 'damaged image')}, {shown}.")
+        parts += [f"{name} failed: {why}" for name, why in self.failed.items()]
+        return "\n".join(parts)
