@@ -3,7 +3,8 @@
 import pytest
 
 from utils.models import families, zoo
-from utils.models.architectures import Spec
+from utils.models.architectures import Spec, build
+from utils.models.training import forward_flops
 
 
 def test_every_member_can_be_built_and_is_named_in_its_short_form():
@@ -28,6 +29,15 @@ def test_decoupled_models_have_every_head_count_with_every_head_dimension():
         (heads, dim) for heads in (1, 2, 4, 8) for dim in (4, 8, 16, 32)
     }
     assert {s.width for s in specs} == {64}
+
+
+@pytest.mark.parametrize("budget", families.BUDGETS)
+def test_at_each_budget_parameters_and_operations_agree_within_5_percent(budget):
+    models = [build(Spec.parse(name)) for name in budget]
+    parameters = [sum(p.numel() for p in model.parameters()) for model in models]
+    operations = [forward_flops(model) for model in models]
+    assert max(parameters) <= 1.05 * min(parameters)
+    assert max(operations) <= 1.05 * min(operations)
 
 
 def test_the_floor_comes_first_and_seed_by_seed(monkeypatch):

@@ -12,10 +12,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 RUNGS = ("objects", "cifar10")
-# "plain" is a ResNet without its skip connections, "hybrid" a ViT behind a convolutional stem.
-FAMILIES = ("vit", "hybrid", "mixer", "resnet", "plain")
+# "plain" is a ResNet without its skip connections; "late" one with a single block in each of the
+# first two stages and all others in the last, so that its ratio of operations to parameters is that
+# of a ViT; "hybrid" a ViT behind a convolutional stem.
+FAMILIES = ("vit", "hybrid", "mixer", "resnet", "plain", "late")
 WITH_HEADS = ("vit", "hybrid")
-CNNS = ("resnet", "plain")
+CNNS = ("resnet", "plain", "late")
 # What a variant changes in timm's VisionTransformer.
 VARIANTS = {
     "gap": dict(global_pool="avg", class_token=False),
@@ -61,7 +63,9 @@ class Spec:
                 problem = f"a {self.family} has at least one layer"
         elif self.heads or self.head_dim:
             problem = f"a {self.family} has no heads"
-        elif self.family in CNNS and (self.depth < 8 or self.depth % 6 != 2):
+        elif self.family == "late" and (self.depth < 8 or self.depth % 2):
+            problem = f"a late's depth is 2n + 6 (8, 10, 12, …), not {self.depth}"
+        elif self.family in ("resnet", "plain") and (self.depth < 8 or self.depth % 6 != 2):
             problem = f"a {self.family}'s depth is 6n + 2 (8, 14, 20, …), not {self.depth}"
         elif self.family in CNNS and self.width % 4:
             problem = f"a {self.family}'s width is a multiple of 4, not {self.width}"
@@ -119,13 +123,19 @@ class NoShortcut(nn.Module):
 class SmallResNet(nn.Module):
     """The ResNet for 32×32 images of He et al. (`he2016deep`): three stages of timm's BasicBlock.
 
-    depth = 6n + 2 weighted layers, n blocks a stage, channels width/4, width/2, width; a 3×3 stem,
-    no max pooling; without `skips` the plain net of the same paper. Images [batch, 3, 32, 32] →
-    logits [batch, num_classes]. Module names are those of timm's ResNet.
+    blocks : of each stage, 2 weighted layers each, with channels width/4, width/2, width; a 3×3
+        stem, no max pooling; without `skips` the plain net of the same paper
+
+    Images [batch, 3, 32, 32] → logits [batch, num_classes]. Module names are those of timm's
+    ResNet.
     """
 
     def __init__(
-        self, depth: int = 20, width: int = 64, num_classes: int = 10, skips: bool = True
+        self,
+        blocks: tuple[int, int, int] = (3, 3, 3),
+        width: int = 64,
+        num_classes: int = 10,
+        skips: bool = True,
     ) -> None:
         super().__init__()
         self.num_classes, self.num_features, self.skips = num_classes, width, skips
@@ -134,11 +144,12 @@ class SmallResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.act1 = nn.ReLU(inplace=True)
         self.layer1, self.layer2, self.layer3 = (
-            self._stage((depth - 2) // 6, inputs, outputs)
-            for inputs, outputs in (
-                (channels, channels),
-                (channels, width // 2),
-                (width // 2, width),
+            self._stage(count, inputs, outputs)
+            for count, inputs, outputs in zip(
+                blocks,
+                (channels, channels, width // 2),
+                (channels, width // 2, width),
+                strict=True,
             )
         )
         self.global_pool = SelectAdaptivePool2d(pool_type="avg", flatten=True)
@@ -208,7 +219,9 @@ def _mixer(spec: Spec) -> MlpMixer:
 
 
 def _cnn(spec: Spec) -> SmallResNet:
-    return SmallResNet(spec.depth, spec.width, skips=spec.family == "resnet")
+    pairs = (spec.depth - 2) // 2
+    blocks = (1, 1, pairs - 2) if spec.family == "late" else (pairs // 3,) * 3
+    return SmallResNet(blocks, spec.width, skips=spec.family != "plain")
 
 
 def _take_unit_range(patches: nn.Conv2d) -> None:

@@ -25,6 +25,16 @@ class Family:
 
 HEADS, DEPTHS, CNN_DEPTHS = (1, 2, 4, 8, 16), (2, 4, 6, 8, 12), (8, 14, 20, 32, 44)
 
+# At each budget the parameters and the operations of the three agree within 5 %.
+BUDGETS = (
+    ("vit-d3-h4-w52", "late-d26-w24", "hybrid-d3-h4-w48"),
+    ("vit-d3-h4", "late-d28-w28", "hybrid-d3-h4-w60"),
+    ("vit-d4-h4-w72", "late-d28-w36", "hybrid-d4-h4-w68"),
+    ("vit-d4-h4-w84", "late-d30-w40", "hybrid-d4-h4-w80"),
+    ("vit-d6-h4-w84", "late-d30-w48", "hybrid-d6-h4-w80"),
+    ("vit-d6-h4-w104", "late-d30-w60", "hybrid-d6-h4-w100"),
+)
+
 FAMILIES = {
     "heads": Family(
         "heads at width 64, head dimension = 64 / heads",
@@ -53,6 +63,11 @@ FAMILIES = {
     "data": Family(
         "share of the training images",
         tuple(f"{model}-n{n}" for n in (3, 10, 30) for model in ("vit-d6-h4", "resnet-d20")),
+        seeds=1,
+    ),
+    "compute": Family(
+        "ViT, CNN and hybrid at six equal budgets",
+        tuple(name for budget in BUDGETS for name in budget),
         seeds=1,
     ),
     "cifar10": Family(

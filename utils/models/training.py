@@ -63,6 +63,7 @@ RECIPES = {
     "mixer": TRANSFORMER,
     "resnet": CNN,
     "plain": CNN,
+    "late": CNN,
 }
 
 
