@@ -11,6 +11,7 @@ from utils.measures.statistics import (
     Estimate,
     bootstrap_means,
     contrast,
+    mean_over,
     percentiles,
     rank_trend,
     slope_per_doubling,
@@ -27,6 +28,22 @@ def test_a_difference_of_two_conditions_is_students():
     assert found.estimate == pytest.approx(a.mean() - b.mean())
     assert found.p == pytest.approx(expected.pvalue)
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
+
+
+def test_a_mean_over_models_has_the_t_interval_of_scipy_and_leaves_nan_out():
+    values = RNG(0).normal(1, 1, 6)
+    found = mean_over([*values, math.nan])
+    expected = stats.ttest_1samp(values, 0)
+    assert (found.estimate, found.p) == pytest.approx((values.mean(), expected.pvalue))
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert (found.n, found.undefined) == (6, 1)
+
+
+def test_one_model_has_a_mean_without_bounds_and_none_has_no_mean():
+    found = mean_over([0.3])
+    assert (found.low, found.high) == (-math.inf, math.inf)
+    with pytest.raises(ValueError, match="No model has a value"):
+        mean_over([math.nan])
 
 
 def test_the_interval_of_three_seeds_covers_with_the_spread_of_the_family_pooled():

@@ -146,8 +146,9 @@ CLAIMS = (
         (
             Criterion(
                 "layers",
-                "share of layers whose per-head class-row Gini, prefix dropped, is above .50 and "
-                "at least .1 above random weights, both by the lower bound",
+                "share of the layers of the heads and depth sweeps whose per-head class-row Gini, "
+                "prefix dropped, is above .50 and at least .1 above random weights, both by the "
+                "lower bound over images",
                 Share(),
             ),
         ),
@@ -177,8 +178,14 @@ CLAIMS = (
         "The units with the largest responses matter more than random ones.",
         HU,
         (
-            Criterion("necessity", "N on KL", Above(0), ("zero", "renormalise")),
-            Criterion("place", "N against mass-matched random units", Above(0)),
+            Criterion(
+                "necessity",
+                "N on KL, units removed from all layers together, mean over the models of the "
+                "heads and depth sweeps",
+                Above(0),
+                ("zero", "renormalise"),
+            ),
+            Criterion("place", "the same against mass-matched random units", Above(0)),
         ),
         rungs="OCI",
         fallback=Criterion("plain", "N on KL against plain random units", Above(0)),
@@ -219,7 +226,9 @@ CLAIMS = (
             ),
         ),
         fallback=Criterion(
-            "fixed width", "the same where head dimension = width / heads", Effect(-1, 0.03)
+            "fixed width",
+            "slope of N, all layers together, where head dimension = width / heads",
+            Effect(-1, 0.03),
         ),
         because="head dimension",
         holm=True,
@@ -236,8 +245,12 @@ CLAIMS = (
                 "(bootstrap over models)",
                 Above(0),
             ),
-            Criterion("removal", "I_rem, log-odds margin", Above(0)),
-            Criterion("keeping", "I_keep, log-odds margin", Below(0)),
+            Criterion(
+                "removal", "I_rem, log-odds margin, all layers, mean over the models", Above(0)
+            ),
+            Criterion(
+                "keeping", "I_keep, log-odds margin, all layers, mean over the models", Below(0)
+            ),
         ),
         needs="hu6",
         holm=True,
@@ -249,8 +262,9 @@ CLAIMS = (
         (
             Criterion(
                 "layers",
-                "share of layers whose ReLU units have a population Gini above .50 and .05 above "
-                "random weights, and of which fewer than half are active, dead units apart",
+                "share of the layers of the depth sweep whose ReLU units have a population Gini "
+                "above .50 and .05 above random weights, and of which fewer than half are active, "
+                "dead units apart",
                 Share(),
             ),
         ),

@@ -93,6 +93,21 @@ def contrast(
     return Estimate(*_t_interval(estimate, error, freedom, confidence), len(known), undefined)
 
 
+def mean_over(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """The mean of values [models] with a t-interval over models; infinite for a single one.
+
+    ValueError if none has a value. Chapter 2.2.
+    """
+    (known,), undefined = _defined(values)
+    if not len(known):
+        raise ValueError("No model has a value to take the mean of.")
+    if len(known) == 1:
+        return Estimate(float(known[0]), -np.inf, np.inf, np.nan, 1, undefined)
+    error = stats.sem(known)
+    interval = _t_interval(float(known.mean()), error, len(known) - 1, confidence)
+    return Estimate(*interval, len(known), undefined)
+
+
 def _t_interval(
     estimate: float, error: float, freedom: int, confidence: float
 ) -> tuple[float, float, float, float]:

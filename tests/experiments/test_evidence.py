@@ -1,0 +1,160 @@
+"""Evidence from made-up tables of which the answer is known."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from utils.book import claims
+from utils.experiments.evidence import evidence
+from utils.models.families import FAMILIES
+
+SCOPES = ("2/3", "all")
+
+
+def write(folder, experiment, rows, rung="objects"):
+    file = folder / rung / f"{experiment}.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(file, index=False)
+
+
+def profiles(models, number, unit="attention", value="zero", quantities=("necessity N",)):
+    return [
+        {
+            "model": model,
+            "weights": "trained",
+            "unit": unit,
+            "scope": scope,
+            "replaced_by": value,
+            "quantity": quantity,
+            "value": number(model, scope, quantity),
+        }
+        for model in models
+        for scope in SCOPES
+        for quantity in quantities
+    ]
+
+
+def layers(model, weights, quantity, numbers, unit="class", se=0.001):
+    return [
+        {
+            "model": model,
+            "weights": weights,
+            "quantity": quantity,
+            "layer": f"blocks.{i}",
+            "head": 0,
+            "unit": unit,
+            "value": number,
+            "se": se,
+        }
+        for i, number in enumerate(numbers)
+    ]
+
+
+def judged(folder, claim, rung="objects"):
+    found = evidence(folder)
+    verdicts = claims.verdicts(found[list(claims.EVIDENCE)])
+    (verdict,) = [v for v in verdicts if (v.claim, v.rung) == (claim, rung)]
+    return found[found["claim"] == claim].set_index(["criterion", "variant"]), verdict
+
+
+def test_nothing_recorded_is_no_evidence_and_nothing_is_tested(tmp_path):
+    assert evidence(tmp_path).empty
+    assert judged(tmp_path, "hu1")[1].verdict == claims.NOT_TESTED
+
+
+def test_attention_is_sparse_in_the_share_of_layers_that_pass_both_bounds(tmp_path):
+    rows = layers("vit-d6-h4", "trained", "gini", [0.7, 0.7, 0.45, 0.55])
+    rows += layers("vit-d6-h4", "random", "gini", [0.2, 0.65, 0.2, 0.4501])
+    write(tmp_path, "sparseness", rows)
+    found, verdict = judged(tmp_path, "hu1")
+    # The second is too near to random weights, the third below ½; the fourth by its standard error.
+    assert found.loc[("layers", "main"), "estimate"] == pytest.approx(1 / 4)
+    assert verdict.verdict == claims.MIXED
+
+
+def test_neurons_are_sparse_where_few_are_active_too(tmp_path):
+    rows = []
+    for weights, gini in (("trained", 0.8), ("random", 0.6)):
+        rows += layers("resnet-d8", weights, "population_gini", [gini] * 4, "position")
+        rows += layers("resnet-d8", weights, "active_share", [0.3, 0.3, 0.3, 0.6], "position")
+    write(tmp_path, "sparseness", rows)
+    found, verdict = judged(tmp_path, "hu8")
+    assert found.loc[("layers", "main"), "estimate"] == pytest.approx(3 / 4)
+    assert verdict.verdict == claims.SUPPORTED
+
+
+def test_a_slope_that_every_variant_shares_is_supported_at_equal_epochs_and_equal_loss(tmp_path):
+    models = FAMILIES["depth"].members()
+    both = ("necessity N", "sufficiency K")
+
+    def rising(model, scope, quantity):
+        depth = int(model.split("-d")[1].split("-")[0])
+        return 0.05 * math.log2(depth) + 0.001 * (hash_of(model) % 3)
+
+    for experiment in ("ablation-depth", "ablation-depth-loss-0.5"):
+        write(tmp_path, experiment, profiles(models, rising, quantities=both))
+    found, verdict = judged(tmp_path, "hu4")
+    assert len(found) == 8
+    assert found["estimate"].tolist() == pytest.approx([0.05] * 8, abs=0.002)
+    assert verdict.verdict == claims.SUPPORTED
+
+
+def hash_of(text):
+    return sum(map(ord, text))
+
+
+def test_only_the_loss_that_all_models_reached_counts_as_equal(tmp_path):
+    models = FAMILIES["depth"].members()
+    write(tmp_path, "ablation-depth", profiles(models, lambda *_: 0.1))
+    write(tmp_path, "ablation-depth-loss-0.5", profiles(models[:6], lambda *_: 0.2))
+    write(tmp_path, "ablation-depth-loss-0.8", profiles(models, lambda *_: 0.3))
+    found, _ = judged(tmp_path, "hu4")
+    at_equal_loss = found.xs("N, all layers, equal loss", level="variant").iloc[0]
+    assert at_equal_loss["models"] == len(models)
+
+
+def test_strong_units_that_matter_by_their_mass_alone_make_a_mixed_verdict(tmp_path):
+    models = FAMILIES["heads"].members()
+    number = {"necessity N": 0.3, "place index": -0.05}
+
+    def noisy(model, scope, quantity):
+        return number[quantity] + 0.001 * (hash_of(model) % 5)
+
+    rows = profiles(models, noisy, quantities=tuple(number))
+    rows += profiles(models, noisy, value="renormalise")
+    write(tmp_path, "ablation-heads", rows)
+    found, verdict = judged(tmp_path, "hu3")
+    assert found.loc[("necessity", "zero"), "estimate"] == pytest.approx(0.3, abs=0.005)
+    assert (verdict.verdict, verdict.because) == (claims.MIXED, "explained by mass")
+
+
+def test_the_gap_between_cnn_and_vit_falls_with_data_by_its_slope(tmp_path):
+    rows = []
+    for i, share in enumerate(("-n3", "-n10", "-n30", "")):
+        for model, accuracy in (("resnet-d20", 0.9), ("vit-d6-h4", 0.4 + 0.1 * i)):
+            rows.append(
+                {
+                    "model": model + share,
+                    "weights": "trained",
+                    "quantity": "accuracy",
+                    "layer": None,
+                    "head": None,
+                    "unit": None,
+                    "value": accuracy,
+                    "se": 0.001,
+                }
+            )
+    write(tmp_path, "sparseness", rows)
+    found, verdict = judged(tmp_path, "hu10")
+    # Data grow by about √10 a step, log₂ √10 doublings, and the gap falls by ten points.
+    assert found.loc[("gap", "main"), "estimate"] == pytest.approx(-10 / math.log2(10**0.5), 0.02)
+    assert verdict.verdict == claims.SUPPORTED
+
+
+def test_three_noisy_models_leave_a_trend_undecided(tmp_path):
+    values = dict(zip(("vit-d2-h4", "vit-d4-h4", "vit-d12-h4"), (0.1, 0.5, 0.2), strict=True))
+    write(tmp_path, "ablation-depth", profiles(values, lambda model, *_: values[model]))
+    found, verdict = judged(tmp_path, "hu4")
+    assert (found["low"] < 0).all()
+    assert verdict.verdict == claims.NOT_TESTED  # half of the declared variants is not recorded
