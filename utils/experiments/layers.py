@@ -22,4 +22,9 @@ def at_scope(layers: list[str], scope: str) -> list[str]:
     scope : one of SCOPES. Of six layers, the second is at a third of the depth.
     """
     share = SCOPES[scope]
-    return layers if share is None else [layers[max(0, round(share * len(layers)) - 1)]]
+    return layers if share is None else [at_depth(layers, share)]
+
+
+def at_depth(layers: list[str], share: float) -> str:
+    """The layer nearest to a share of the depth, in (0, 1]; the last is at 1."""
+    return layers[max(0, round(share * len(layers)) - 1)]
