@@ -145,7 +145,7 @@ def test_the_gap_between_cnn_and_vit_falls_with_data_by_its_slope(tmp_path):
                     "se": 0.001,
                 }
             )
-    write(tmp_path, "sparseness", rows)
+    write(tmp_path, "accuracy", rows)
     found, verdict = judged(tmp_path, "hu10")
     # Data grow by about √10 a step, log₂ √10 doublings, and the gap falls by ten points.
     assert found.loc[("gap", "main"), "estimate"] == pytest.approx(-10 / math.log2(10**0.5), 0.02)
@@ -158,3 +158,121 @@ def test_three_noisy_models_leave_a_trend_undecided(tmp_path):
     found, verdict = judged(tmp_path, "hu4")
     assert (found["low"] < 0).all()
     assert verdict.verdict == claims.NOT_TESTED  # half of the declared variants is not recorded
+
+
+VIT = ("vit-d6-h4", "vit-d6-h4-s1", "vit-d6-h4-s2")
+CNN = ("resnet-d20", "resnet-d20-s1", "resnet-d20-s2")
+
+
+def of_both(quantity, vit, cnn, **place):
+    """A value for each seed, a little apart, of both kinds."""
+    return [
+        {
+            "model": name,
+            "weights": "trained",
+            "quantity": quantity,
+            "value": value + 0.002 * i,
+            "se": 0.001,
+            "layer": None,
+            "other": None,
+            "depth": 1.0,
+            "unit": None,
+            "kind": None,
+            "level": None,
+            **place,
+        }
+        for names, value in ((VIT, vit), (CNN, cnn))
+        for i, name in enumerate(names)
+    ]
+
+
+def similarity(names, off_diagonal, weights):
+    blocks = [f"b{i}" for i in range(4)]
+    return [
+        {
+            "model": name,
+            "weights": weights,
+            "quantity": "cka",
+            "layer": one,
+            "other": other,
+            "unit": None,
+            "depth": (i + 1) / 4,
+            "value": 1.0 if one == other else off_diagonal + 0.001 * seed,
+        }
+        for seed, name in enumerate(names)
+        for i, one in enumerate(blocks)
+        for other in blocks
+    ]
+
+
+def test_uniform_layers_must_be_learned(tmp_path):
+    rows = similarity(VIT, 0.8, "trained") + similarity(CNN, 0.6, "trained")
+    write(tmp_path, "similarity", rows + similarity((*VIT, *CNN), 0.5, "random"))
+    found, verdict = judged(tmp_path, "ra1")
+    assert found["estimate"].tolist() == pytest.approx([0.2, 0.2], abs=0.01)
+    assert verdict.verdict == claims.SUPPORTED
+    # As large a difference without training is one of architecture.
+    rows += similarity(VIT, 0.7, "random") + similarity(CNN, 0.5, "random")
+    write(tmp_path, "similarity", rows)
+    assert judged(tmp_path, "ra1")[1].verdict != claims.SUPPORTED
+
+
+def test_a_difference_of_single_seeds_has_no_bounds_and_is_undecided(tmp_path):
+    rows = of_both("consistency", 0.7, 0.9, kind="shift", level=1)
+    write(tmp_path, "behaviour", [row for row in rows if "-s" not in row["model"]])
+    found, verdict = judged(tmp_path, "ti")
+    assert found.loc[("consistency", "main"), "estimate"] == pytest.approx(0.2)
+    assert verdict.verdict == claims.UNDECIDED
+
+
+def test_three_seeds_decide_which_kind_keeps_its_decisions(tmp_path):
+    write(tmp_path, "behaviour", of_both("consistency", 0.7, 0.9, kind="shift", level=1))
+    assert judged(tmp_path, "ti")[1].verdict == claims.SUPPORTED
+
+
+def test_an_advantage_under_most_corruptions_is_one_out_of_distribution(tmp_path):
+    rows = [
+        row
+        for kind, gain in (("noise", 0.1), ("blur", 0.1), ("fog", 0.1), ("contrast", -0.1))
+        for row in of_both("kept", 0.6 + gain, 0.6, kind=kind, level=1)
+    ]
+    write(tmp_path, "behaviour", rows)
+    found, verdict = judged(tmp_path, "ba2")
+    assert found.loc[("corruptions", "main"), "estimate"] == pytest.approx(3 / 4)
+    assert verdict.verdict == claims.SUPPORTED
+
+
+def test_attacks_are_compared_at_equal_accuracy_only(tmp_path):
+    def table(vit, cnn):
+        rows = of_both("accuracy", vit, cnn, kind="clean")
+        for level, kept in ((1.0, 0.5), (2.0, 0.1)):
+            rows += of_both("kept", kept, kept, kind="pgd", level=level)
+            rows += of_both("accuracy", vit * kept, cnn * kept, kind="pgd", level=level)
+        return rows
+
+    write(tmp_path, "attack", table(0.8, 0.9))
+    assert judged(tmp_path, "ba1")[1].verdict == claims.NOT_TESTED
+    write(tmp_path, "attack", table(0.85, 0.85))
+    found, verdict = judged(tmp_path, "ba1")
+    assert abs(found.loc[("attack", "main"), "estimate"]) < 0.5
+    assert verdict.verdict == claims.SUPPORTED
+
+
+def test_filters_are_judged_by_the_share_of_sub_blocks_beyond_their_error(tmp_path):
+    rows = of_both("frequency", -0.5, -0.5, layer="attn", unit="attention")
+    rows += of_both("frequency", 0.5, 0.0001, layer="conv", unit="convolution")
+    write(tmp_path, "representation", rows)
+    found, verdict = judged(tmp_path, "pk")
+    assert found.loc[("attention", "main"), "estimate"] == 1
+    # Three models of six are surely positive, and two more by their seeds' offsets.
+    assert found.loc[("convolution", "main"), "estimate"] == pytest.approx(5 / 6)
+    assert verdict.verdict == claims.SUPPORTED
+
+
+def test_every_row_belongs_to_a_criterion_that_was_declared_beforehand():
+    from utils.experiments.evidence import CLAIMS
+
+    untested = {claim.id for claim in claims.CLAIMS if not claim.criteria}
+    computed = {"co"}  # by the chapter itself, on no images
+    of_people = {"tu1"}  # needs models of ImageNet
+    assert set(CLAIMS) == set(claims.BY_ID) - untested - computed - of_people

@@ -4,7 +4,7 @@
 results/<rung>/NAME.csv.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from utils.models import zoo
@@ -42,6 +42,8 @@ IMAGENET = {
     "vit_large_patch16_224.augreg_in21k_ft_in1k": Pinned(24, 16, 1024, 0.85856),
 }
 PINNED_CNNS = tuple(name for name, model in IMAGENET.items() if model.heads is None)
+# CNNs and ViTs of about the same accuracies that saw ImageNet-1k alone.
+PLAIN_RECIPES = ("resnet18.", "resnet50.", "deit_tiny", "deit_small")
 PINNED_VITS = tuple(name for name, model in IMAGENET.items() if model.heads is not None)
 
 
@@ -49,11 +51,15 @@ PINNED_VITS = tuple(name for name, model in IMAGENET.items() if model.heads is n
 class Experiment:
     """One question, and the sweep that answers it.
 
-    command : "measure" or "ablate", with the `options` of that task, on the first `n` images
+    command : one of replicating.TASKS, with the `options` of that task, on the first `n` images
     families : of `models.families`, on the rungs objects and cifar10; of these models only those
-        whose architecture is one of `architectures` (all if None)
+        whose architecture is one of `architectures`, and whose name without rung and seed is one of
+        `only` (all if None)
     imagenet : names of IMAGENET
     settings : of the conditions of each model; `random` : with random weights too
+    pairs : (model, model beside it), as on the rung objects, where two are compared
+    data : rung → data set, where it asks about other images than those that the rung is tested
+        with; then it has no models on the other rungs
     """
 
     asks: str
@@ -63,22 +69,46 @@ class Experiment:
     families: tuple[str, ...]
     imagenet: tuple[str, ...] = ()
     architectures: tuple[str, ...] | None = None
+    only: tuple[str, ...] | None = None
     settings: tuple[dict[str, str], ...] = field(default=({},))
     random: bool = False
+    pairs: tuple[tuple[str, str], ...] = ()
+    data: dict[str, str] | None = None
 
     def models(self, rung: str) -> list[str]:
         """The models that it asks on a rung, trained yet or not, seed by seed."""
+        if self.data is not None and rung not in self.data:
+            return []
         if rung == "imagenet":
             return list(self.imagenet)
         names = dict.fromkeys(m for family in self.families for m in FAMILIES[family].members())
+        names |= dict.fromkeys(model for pair in self.pairs for model in pair)
         if rung != "objects":
             declared = set(FAMILIES[rung].members())
             names = [f"{rung}/{name}" for name in names if f"{rung}/{name}" in declared]
         specs = sorted((Spec.parse(name) for name in names), key=lambda spec: spec.seed)
-        known = self.architectures
-        return [spec.short for spec in specs if known is None or spec.family in known]
+        return [spec.short for spec in specs if self._asks(spec)]
+
+    def _asks(self, spec: Spec) -> bool:
+        name = replace(spec, seed=0, rung="objects").short
+        return (self.architectures is None or spec.family in self.architectures) and (
+            self.only is None or name in self.only
+        )
+
+    def beside(self, model: str) -> list[str]:
+        """The models that one is compared with, on its rung."""
+        rung, slash, name = model.rpartition("/")
+        others = [f"{rung}{slash}{other}" for one, other in self.pairs if one == name]
+        return [other for other in others if other in self.models(rung or "objects")]
+
+    def count(self, model: str) -> int:
+        """How many conditions there are of a model."""
+        each = len(self.settings) * (2 if self.random else 1)
+        return each * len(self.beside(model)) if self.pairs else each
 
 
+# In the middle of the floor's sweeps, with the variants that pool and place tokens otherwise.
+MIDDLE = ("vit-d6-h4", "resnet-d20", "vit-d6-h4-gap", "vit-d6-h4-nopos")
 ONE_BLOCK, ALL_BLOCKS = ("1/3", "2/3", "last"), ("all",)
 # For one block many images, ranks and draws are affordable, for all of them at once fewer.
 PRECISE, COARSE = (
@@ -111,7 +141,26 @@ def _ablation(name: str, asks: str, units: tuple[str, ...], **which) -> dict[str
     }
 
 
+def _pairs() -> tuple[tuple[str, str], ...]:
+    """Part of the data against other seeds of all of it, and seed 0 of all of it against these; a
+    mixer and each seed of the others; ViT and ResNet of a seed."""
+    vit, resnet = "vit-d6-h4", "resnet-d20"
+    others = [(model, f"{model}-s{seed}") for model in (vit, resnet) for seed in (1, 2)]
+    shares = [(f"{model}-n{n}", other) for n in (3, 10, 30) for model, other in others]
+    seeds = ("", "-s1", "-s2")
+    mixer = [("mixer-d6", model + seed) for model in (vit, resnet) for seed in seeds]
+    return (*others, *shares, *mixer, *((vit + seed, resnet + seed) for seed in seeds))
+
+
 EXPERIMENTS = {
+    "accuracy": Experiment(
+        "How accurate is each model, on all test images?",
+        "measure",
+        dict(measures=["accuracy"]),
+        n=10_000,
+        families=tuple(name for name in FAMILIES if name not in RUNGS),
+        imagenet=tuple(IMAGENET),
+    ),
     "sparseness": Experiment(
         "How sparse are attention and activations, and does it change with depth or heads?",
         "measure",
@@ -143,6 +192,59 @@ EXPERIMENTS = {
         families=("cnn-depth", "variants"),
         architectures=CNNS,
         imagenet=PINNED_CNNS,
+    ),
+    "similarity": Experiment(
+        "How alike are the blocks of a model, and how far does its attention reach?",
+        "measure",
+        dict(measures=["distance", "cka"]),
+        n=1000,
+        families=(*FLOOR, "variants", "data"),
+        imagenet=tuple(IMAGENET),
+        random=True,
+    ),
+    "representation": Experiment(
+        "Do maps agree, what do blocks see, keep and filter out, and what do skips carry?",
+        "represent",
+        dict(measures=["agreement", "field", "frequency", "location", "skips"]),
+        n=500,
+        families=(*FLOOR, "variants"),
+        imagenet=tuple(IMAGENET),
+        random=True,
+    ),
+    "pairs": Experiment(
+        "How alike are two models: of other data, of another seed, of another family?",
+        "compare",
+        {},
+        n=1000,
+        families=(),
+        random=True,
+        pairs=_pairs(),
+    ),
+    "behaviour": Experiment(
+        "What do corruptions, shifts and permuted patches leave of decisions?",
+        "behave",
+        dict(measures=["corruption", "shift", "permutation"]),
+        n=1000,
+        families=(*FLOOR, "variants"),
+        imagenet=tuple(name for name in IMAGENET if name.startswith(PLAIN_RECIPES)),
+        only=MIDDLE,
+    ),
+    "attack": Experiment(
+        "What do small adversarial changes leave of the accuracy?",
+        "behave",
+        dict(measures=["attack"]),
+        n=500,
+        families=(*FLOOR, "variants"),
+        only=MIDDLE,
+    ),
+    "cue-conflict": Experiment(
+        "Do decisions follow shape or texture where these disagree?",
+        "behave",
+        dict(measures=["conflict"]),
+        n=900,
+        families=(*FLOOR, "variants"),
+        imagenet=tuple(IMAGENET),
+        data={"objects": "objects/cue-conflict", "imagenet": "cue-conflict"},
     ),
 }
 # What needs no model: recorded from visual cortex (see `cortex`), on no rung.

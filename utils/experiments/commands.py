@@ -8,6 +8,7 @@ from pathlib import Path
 from utils.experiments.catalogue import CORTEX, EXPERIMENTS, RUNGS
 from utils.experiments.ranks import Ranks
 from utils.experiments.replicating import RESULTS, experiment, replicate, status
+from utils.experiments.sweep_commands import positive
 from utils.models import families, queue, zoo
 from utils.models.training import LOSS_LEVELS, RECIPES
 
@@ -55,13 +56,6 @@ def _add(commands, name: str, summary: str, epilog: str) -> argparse.ArgumentPar
     )
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    return number
-
-
 def add_train(commands) -> None:
     """`train`: the models of the zoo."""
     parser = _add(commands, "train", "train models and put them into the zoo", TRAIN)
@@ -82,13 +76,13 @@ def add_train(commands) -> None:
     parser.add_argument("--status", action="store_true", help="say what is missing and end")
     parser.add_argument(
         "--workers",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="models at a time, to fill a GPU (default: %(default)s)",
     )
     parser.add_argument(
-        "--epochs", type=_positive, help="instead of as many as the family's recipe says"
+        "--epochs", type=positive, help="instead of as many as the family's recipe says"
     )
     parser.add_argument("--lr", type=float, help="peak learning rate instead of the recipe's")
     parser.add_argument(
@@ -166,7 +160,7 @@ def add_replicate(commands) -> None:
     parser.add_argument(
         "-n",
         "--n",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="fewer images than declared, for a trial: give --out too",
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,12 @@ from torch import nn
 
 from utils.experiments import cortex
 from utils.experiments.ablating import Ablate
+from utils.experiments.behaving import Behave, opened
 from utils.experiments.catalogue import CORTEX, EXPERIMENTS, RUNGS, Experiment
 from utils.experiments.measuring import Measure
+from utils.experiments.pairing import Compare, Pair
 from utils.experiments.ranks import Ranks
+from utils.experiments.representing import Represent
 from utils.experiments.results import Summary, counted
 from utils.experiments.run import Condition, Sweep
 from utils.models import checkpoints, zoo
@@ -24,7 +28,13 @@ from utils.stimuli import datasets
 from utils.stimuli.minibatches import Dataset
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-TASKS = {"measure": Measure, "ablate": Ablate}
+TASKS = {
+    "measure": Measure,
+    "ablate": Ablate,
+    "represent": Represent,
+    "compare": Compare,
+    "behave": Behave,
+}
 BATCH, SEED = 50, 0
 
 
@@ -98,12 +108,12 @@ def replicate(
     conditions = list(_conditions(declared, here, loss, runs))
     if not conditions:
         return None, waiting
-    images = _images(rung, data, n or declared.n)
+    images = _images(declared, rung, data, n or declared.n)
     about = {"experiment": name, "command": declared.command, "data": images.source, "seed": SEED}
     sweep = Sweep(
         conditions,
         TASKS[declared.command](**declared.options, seed=SEED),
-        images.prepared_for,
+        opened(images),
         len(images),
         BATCH,
         file_of(name, rung, loss, out),
@@ -113,18 +123,20 @@ def replicate(
     return sweep.run(), waiting
 
 
-def _images(rung: str, data: Path | None, n: int) -> Dataset:
-    if rung == "imagenet":
-        if data is None:
-            raise ValueError(
-                "The rung imagenet needs labelled photographs: give --data, the path of an "
-                "ImageFolder or of a directory with labels.csv."
-            )
-        images = datasets.load(data)
-    elif data is not None:
+def _images(declared: Experiment, rung: str, data: Path | None, n: int) -> Dataset:
+    if data is not None and rung != "imagenet":
         raise ValueError(f"The rung {rung} has images of its own: leave --data out.")
-    else:
+    if declared.data is not None:  # --data is for the other experiments of the same command
+        images = datasets.load(declared.data[rung])
+    elif rung != "imagenet":
         images = datasets.load(f"{rung}/test")
+    elif data is None:
+        raise ValueError(
+            "The rung imagenet needs labelled photographs: give --data, the path of an "
+            "ImageFolder or of a directory with labels.csv."
+        )
+    else:
+        images = datasets.load(data)
     return images.subset(range(min(n, len(images))), images.source)
 
 
@@ -148,13 +160,20 @@ def _at_hand(model: str, rung: str, loss: float | None, runs: Path) -> bool:
 def _conditions(
     declared: Experiment, models: list[str], loss: float | None, runs: Path
 ) -> Iterator[Condition]:
+    def condition(model: str, random: bool, settings: dict) -> Condition:
+        if loss is None:
+            return Condition(model, random, settings)
+        return AtLoss(model, random, settings, _checkpoint(model, loss, runs))
+
     for model in models:
         for random in (False, True) if declared.random else (False,):
             for settings in declared.settings:
-                if loss is None:
-                    yield Condition(model, random, settings)
-                else:
-                    yield AtLoss(model, random, settings, _checkpoint(model, loss, runs))
+                one = condition(model, random, settings)
+                if not declared.pairs:
+                    yield one
+                for other in declared.beside(model):
+                    if other in models:
+                        yield Pair.of(one, condition(other, random, {}))
 
 
 def status(rung: str, out: Path = RESULTS) -> str:
@@ -167,16 +186,16 @@ def status(rung: str, out: Path = RESULTS) -> str:
         models = declared.models(rung)
         if not models:
             continue
-        each = len(declared.settings) * (2 if declared.random else 1)
         finished = _finished(file_of(name, rung, out=out))
-        lines.append(
-            f"{name}: {len(finished)} of {counted(len(models) * each, 'condition')} recorded. "
-            f"{declared.asks}"
-        )
-        done = [m for m in models if sum(c.split(" ")[0] == m for c in finished) == each]
-        ready = [m for m in models if m not in done and (rung == "imagenet" or m in trained)]
+        conditions = counted(sum(map(declared.count, models)), "condition")
+        lines.append(f"{name}: {len(finished)} of {conditions} recorded. {declared.asks}")
+        recorded = Counter(condition.split(" ")[0] for condition in finished)
+        done = [m for m in models if recorded[m] == declared.count(m)]
+        # Some models are only there to be compared with.
+        lacking = [m for m in models if m not in done or not declared.count(m)]
+        lacking = [m for m in lacking if rung != "imagenet" and m not in trained]
+        ready = [m for m in models if m not in done and m not in lacking]
         lines += [f"  to record: {', '.join(ready)}"] * bool(ready)
-        lacking = [m for m in models if m not in done and m not in ready]
         lines += [f"  to train first: {', '.join(lacking)}"] * bool(lacking)
     for name, asks in CORTEX.items():
         finished = _finished(file_of(name, rung, out=out))

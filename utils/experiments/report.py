@@ -59,7 +59,7 @@ def values(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.Data
             chosen = table[table["quantity"].isin(OF_PROFILES)]
             chosen = chosen.assign(measure=chosen["quantity"].map(OF_PROFILES))
             parts.append(chosen[["model", *KEYS, "value"]])
-        else:
+        elif declared.command == "measure":
             parts.append(pd.DataFrame(_by_scope(table[table["quantity"].isin(OF_LAYERS)])))
     found = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     # Models of two families are in the tables of two experiments, with the same numbers.

@@ -35,9 +35,10 @@ def load(name: str | Path, model: nn.Module | None = None, download: bool = Fals
     """The labelled images called `name`, prepared for `model` if one is given.
 
     name : "objects", "cifar10" or "cifar10-jpeg", each the test images unless "/train" or
-        "/validation" follows; "cue-conflict" (see `cue_conflict`); or the path of an ImageFolder
-        (a directory or .tar; the class is the folder that a file is in), or of a directory with, or
-        a .tar beside, a labels.csv (columns file, and class_index, an ImageNet-1k index)
+        "/validation" follows; "objects/cue-conflict" (see `objects.cue_conflict`) and
+        "cue-conflict" (see `cue_conflict`), labelled by shape; or the path of an ImageFolder (a
+        directory or .tar; the class is the folder that a file is in), or of a directory with, or a
+        .tar beside, a labels.csv (columns file, and class_index, an ImageNet-1k index)
     model : see `Dataset.prepared_for`; without one, images are [3, h, w] in [0, 1]
 
     "cifar10" takes the original images where they are and their JPEGs otherwise: `source` says
@@ -51,7 +52,10 @@ def load(name: str | Path, model: nn.Module | None = None, download: bool = Fals
     """
     kind, _, split = str(name).partition("/")
     if str(name) == "cue-conflict":
-        data = cue_conflict().images
+        images = cue_conflict().images
+        data = images.subset(range(len(images)), "cue-conflict")
+    elif str(name) == "objects/cue-conflict":
+        data = _objects("cue-conflict")
     elif kind not in NAMES:
         if not Path(name).exists():
             raise FileNotFoundError(
@@ -69,7 +73,8 @@ def load(name: str | Path, model: nn.Module | None = None, download: bool = Fals
 
 
 def _objects(split: str) -> Dataset:
-    stimuli = objects.load(split, n=None)
+    conflict = split == "cue-conflict"
+    stimuli = objects.cue_conflict() if conflict else objects.load(split, n=None)
     classes = tuple(f"{s}, {t}" for s, t in zip(objects.SHAPES, objects.TEXTURES, strict=True))
     return Dataset(f"objects/{split}", stimuli.labels, classes, lambda i: stimuli.images[i])
 

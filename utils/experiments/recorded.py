@@ -1,0 +1,106 @@
+"""The recorded tables as evidence is made of them: trends, shares and differences."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from utils.experiments.replicating import file_of
+from utils.experiments.report import trends, values
+from utils.measures.statistics import Estimate, contrast
+from utils.models.families import FAMILIES
+from utils.models.training import LOSS_LEVELS
+
+SURE = 1.96  # standard errors over images to either side of a mean
+
+
+class Recorded:
+    """The tables of one rung, each read once."""
+
+    def __init__(self, rung: str, out: Path) -> None:
+        self.rung, self.out = rung, out
+        self._tables: dict[str, pd.DataFrame | None] = {}
+        self._trends: dict[float | None, pd.DataFrame] = {}
+
+    def table(self, experiment: str) -> pd.DataFrame | None:
+        """The table of an experiment, None if it is not recorded."""
+        if experiment not in self._tables:
+            file = file_of(experiment, self.rung, out=self.out)
+            self._tables[experiment] = pd.read_csv(file) if file.exists() else None
+        return self._tables[experiment]
+
+    def members(self, *families: str) -> set[str]:
+        """The names of a family's models on this rung."""
+        prefix = "" if self.rung == "objects" else f"{self.rung}/"
+        return {prefix + name for family in families for name in FAMILIES[family].members()}
+
+    def trends(self, loss: float | None = None) -> pd.DataFrame:
+        """The slopes per doubling, of models as trained or at equal loss."""
+        if loss not in self._trends:
+            self._trends[loss] = trends(self.rung, loss, self.out)
+        return self._trends[loss]
+
+    def values(self) -> pd.DataFrame:
+        """One number for every model, measure and scope."""
+        return values(self.rung, None, self.out)
+
+    def equal_loss(self, family: str) -> float | None:
+        """The lowest training loss at which all models of a family are ablated that are so at the
+        end of their training."""
+        ends = self._models(None, family)
+        return next(
+            (loss for loss in sorted(LOSS_LEVELS) if ends and self._models(loss, family) == ends),
+            None,
+        )
+
+    def _models(self, loss: float | None, family: str) -> int:
+        found = self.trends(loss)
+        if not len(found):
+            return 0
+        own = found[(found["family"] == family) & (found["measure"] == "N")]
+        return int((own["models"] + own["undefined"]).max()) if len(own) else 0
+
+    def numbers(self, experiment: str, quantity: str, weights: str = "trained") -> pd.DataFrame:
+        """The rows of a table that hold a quantity, those of trained or of random weights; empty if
+        it is not recorded."""
+        table = self.table(experiment)
+        if table is None:
+            return pd.DataFrame(columns=["model", "value"])
+        return table[(table["quantity"] == quantity) & (table["weights"] == weights)]
+
+    def seeds(self, name: str, found: pd.Series) -> list[float]:
+        """The values of all seeds of a model, of those by name in `found`."""
+        prefix = "" if self.rung == "objects" else f"{self.rung}/"
+        names = [f"{prefix}{name}", *(f"{prefix}{name}-s{seed}" for seed in range(1, 10))]
+        return [float(found[n]) for n in names if n in found.index and not math.isnan(found[n])]
+
+
+def row(criterion: str, found: Estimate, variant: str = "main") -> dict:
+    return {
+        "criterion": criterion,
+        "variant": variant,
+        **{name: getattr(found, name) for name in ("estimate", "low", "high", "p")},
+        "models": found.n,
+    }
+
+
+def share_row(criterion: str, holds: pd.Series, models: int) -> dict:
+    share = holds.mean() if len(holds) else math.nan
+    return row(criterion, Estimate(float(share), math.nan, math.nan, math.nan, models))
+
+
+def difference(plus: list[float], minus: list[float], fewest: int = 1) -> Estimate | None:
+    """The difference of two means over seeds with a seed interval, None where one has no value.
+
+    The interval is infinite where neither has two seeds, or one has fewer than `fewest`.
+    """
+    values = {"plus": plus, "minus": minus}
+    if not (plus and minus):
+        return None
+    pairs = [(family, value) for family, each in values.items() for value in each]
+    families, numbers = zip(*pairs, strict=True)
+    enough = min(len(plus), len(minus)) >= fewest
+    if enough and max(len(plus), len(minus)) > 1:
+        return contrast(numbers, families, {"plus": 1, "minus": -1})
+    estimate = sum(plus) / len(plus) - sum(minus) / len(minus)
+    return Estimate(estimate, -math.inf, math.inf, math.nan, len(numbers))

@@ -1,0 +1,257 @@
+"""`python -m utils measure`, `represent`, `behave` and `ablate`: only parse arguments."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from utils.experiments.ablating import UNITS, VALUES, Ablate
+from utils.experiments.behaving import MEASURES as CHANGES
+from utils.experiments.behaving import Behave, opened
+from utils.experiments.layers import SCOPES
+from utils.experiments.measuring import MEASURES, Measure
+from utils.experiments.ranks import Ranks
+from utils.experiments.representing import MEASURES as READINGS
+from utils.experiments.representing import Represent
+from utils.experiments.run import Condition, Sweep
+from utils.stimuli import datasets
+from utils.stimuli.minibatches import Dataset
+
+SWEEP_HELP = """\
+The table is tidy, one row a value; the .json beside it says where the numbers came from. Each
+finished condition is on disk before the next begins: after an interruption the same command goes
+on from there. Under torchrun the same command shares the minibatches among the ranks and gives the
+same table: torchrun --nproc-per-node 2 -m utils {command} …
+
+exit status: 0 all done; 1 an error, or a model that failed; 2 wrong arguments; 3 all done, but
+damaged images were left out (named in the summary and in the .json); 130 interrupted. torchrun
+calls every status but 0 a failure: the sentence above its report says what it was.
+"""
+
+
+def _sweep_options(parser: argparse.ArgumentParser) -> None:
+    """What `measure`, `represent`, `behave` and `ablate` share."""
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="a model of the zoo (vit-d6-h4, efficientnet-lite0) or any timm name "
+        "(vit_tiny_patch16_224.augreg_in21k_ft_in1k)",
+    )
+    parser.add_argument(
+        "--data",
+        default="objects",
+        help="objects, cifar10 (both: /train, /validation or, left out, /test), "
+        "objects/cue-conflict or cue-conflict (for behave), or the path of "
+        "labelled photographs: an ImageFolder (a directory or a .tar) or a directory with "
+        "labels.csv (default: %(default)s)",
+    )
+    # torchrun would take --n for an abbreviation of its own options, hence -n.
+    parser.add_argument(
+        "-n", "--n", type=positive, metavar="N", help="the first N images (default: all)"
+    )
+    parser.add_argument(
+        "--control",
+        choices=("none", "random", "only"),
+        default="none",
+        help="random: each model with random weights too; only: with random weights only "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch", type=positive, default=50, help="images a minibatch (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of every random draw (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="the .csv to write or go on with (default: in _runs/)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be done and how long it would take"
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, from the command line."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+def _add(commands, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"examples:\n{examples}\n{SWEEP_HELP.format(command=name)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _some_measures(parser: argparse.ArgumentParser, measures: dict[str, str]) -> None:
+    parser.add_argument(
+        "--measures",
+        nargs="+",
+        choices=measures,
+        default=list(measures),
+        metavar="MEASURE",
+        help="; ".join(f"{name}: {what}" for name, what in measures.items()) + " (default: all)",
+    )
+
+
+def add_measure(commands) -> None:
+    """`measure`: what a model does with the images, left alone."""
+    parser = _add(
+        commands,
+        "measure",
+        "sparsity of attention and activations, attention distance, CKA and accuracy",
+        "  python -m utils measure vit-d6-h4 resnet-d20 --control random\n"
+        "  python -m utils measure efficientnet-lite0 --data photographs/ --measures activation\n",
+    )
+    _sweep_options(parser)
+    _some_measures(parser, MEASURES)
+    parser.set_defaults(run=measure)
+
+
+def measure(options: argparse.Namespace, ranks: Ranks) -> int:
+    """Do what `python -m utils measure` was asked; the exit status."""
+    measures = [name for name in MEASURES if name in options.measures]
+    task = Measure(measures, options.seed)
+    return _sweep(options, ranks, task, [{}], {"measures": measures})
+
+
+def add_represent(commands) -> None:
+    """`represent`: what the representations inside a model are like."""
+    parser = _add(
+        commands,
+        "represent",
+        "agreement of attention maps, receptive fields, frequency filtering, location and skips",
+        "  python -m utils represent vit-d6-h4 resnet-d20 -n 300 --control random\n"
+        "  python -m utils represent vit-d6-h4 --data cifar10 --measures agreement location\n",
+    )
+    _sweep_options(parser)
+    _some_measures(parser, READINGS)
+    parser.set_defaults(run=represent)
+
+
+def represent(options: argparse.Namespace, ranks: Ranks) -> int:
+    """Do what `python -m utils represent` was asked; the exit status."""
+    measures = [name for name in READINGS if name in options.measures]
+    task = Represent(measures, options.seed)
+    return _sweep(options, ranks, task, [{}], {"measures": measures})
+
+
+def add_behave(commands) -> None:
+    """`behave`: what a model decides when its images are changed."""
+    parser = _add(
+        commands,
+        "behave",
+        "accuracy under corruptions, attacks and permuted patches, decisions kept under shifts, "
+        "shape bias",
+        "  python -m utils behave vit-d6-h4 resnet-d20 -n 200 --measures corruption shift\n"
+        "  python -m utils behave vit-d6-h4 resnet-d20 --data objects/cue-conflict\n",
+    )
+    _sweep_options(parser)
+    _some_measures(parser, CHANGES)
+    parser.set_defaults(run=behave)
+
+
+def behave(options: argparse.Namespace, ranks: Ranks) -> int:
+    """Do what `python -m utils behave` was asked; the exit status."""
+    measures = [name for name in CHANGES if name in options.measures]
+    task = Behave(measures, options.seed)
+    return _sweep(options, ranks, task, [{}], {"measures": measures})
+
+
+def add_ablate(commands) -> None:
+    """`ablate`: what a model loses as parts of it are removed."""
+    parser = _add(
+        commands,
+        "ablate",
+        "damage by removing the strongest, the weakest or random units of some layers: curves, "
+        "necessity, sufficiency",
+        "  python -m utils ablate vit-d6-h4 -n 500 --scope 1/3 2/3 last --value zero renormalise\n"
+        "  python -m utils ablate efficientnet-lite0 --data photographs/ --unit channel\n",
+    )
+    _sweep_options(parser)
+    parser.add_argument(
+        "--unit",
+        choices=UNITS,
+        default="attention",
+        help="; ".join(f"{name}: {what}" for name, what in UNITS.items())
+        + " (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--scope",
+        nargs="+",
+        choices=SCOPES,
+        default=["last"],
+        help="which layers: the one at that share of the depth, the last, or all together "
+        "(default: last)",
+    )
+    parser.add_argument(
+        "--value",
+        nargs="+",
+        choices=VALUES,
+        default=["zero"],
+        help="what stands for a removed unit: zero, its mean over the images, or, in attention "
+        "rows, zero with the rest scaled up (default: zero)",
+    )
+    parser.add_argument(
+        "--ranks", type=positive, default=33, help="points on a curve (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--draws", type=positive, default=8, help="random orders (default: %(default)s)"
+    )
+    parser.set_defaults(run=ablate)
+
+
+def ablate(options: argparse.Namespace, ranks: Ranks) -> int:
+    """Do what `python -m utils ablate` was asked; the exit status."""
+    settings = [
+        {"unit": options.unit, "scope": scope, "replaced_by": value}
+        for scope in dict.fromkeys(options.scope)
+        for value in dict.fromkeys(options.value)
+    ]
+    task = Ablate(options.ranks, options.draws, options.seed)
+    configuration = {"ranks": options.ranks, "draws": options.draws}
+    return _sweep(options, ranks, task, settings, configuration)
+
+
+def _images(name: str, n: int | None) -> Dataset:
+    data = datasets.load(name)
+    if n is not None and n > len(data):
+        raise ValueError(f"{data.source} has {len(data):,} images, fewer than the {n:,} asked for.")
+    return data if n is None else data.subset(range(n), data.source)
+
+
+def _sweep(
+    options: argparse.Namespace, ranks: Ranks, task, settings: list[dict], configuration: dict
+) -> int:
+    kinds = {"none": (False,), "random": (False, True), "only": (True,)}[options.control]
+    conditions = [
+        Condition(model, random, setting)
+        for model in dict.fromkeys(options.models)
+        for random in kinds
+        for setting in settings
+    ]
+    data = _images(options.data, options.n)
+    sweep = Sweep(
+        conditions,
+        task,
+        opened(data),
+        len(data),
+        options.batch,
+        options.out or Path("_runs", f"{options.command}-{Path(options.data).stem}"),
+        {"command": options.command, "data": data.source, "seed": options.seed, **configuration},
+        ranks,
+    )
+    if options.dry_run:
+        for line in sweep.plan():
+            if ranks.main:
+                print(line)
+        return 0
+    summary = sweep.run()
+    if ranks.main:
+        print(summary, file=sys.stderr if summary.status else sys.stdout)
+    return summary.status
