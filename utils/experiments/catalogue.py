@@ -112,7 +112,7 @@ MIDDLE = ("vit-d6-h4", "resnet-d20", "vit-d6-h4-gap", "vit-d6-h4-nopos")
 ONE_BLOCK, ALL_BLOCKS = ("1/3", "2/3", "last"), ("all",)
 # For one block many images, ranks and draws are affordable, for all of them at once fewer.
 PRECISE, COARSE = (
-    dict(options=dict(ranks=13, draws=4), n=300),
+    dict(options=dict(ranks=9, draws=2), n=200),
     dict(options=dict(ranks=9, draws=2), n=100),
 )
 
