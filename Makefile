@@ -15,7 +15,7 @@ help:
 
 book: $(INSTALLED)
 	@echo "Rendering the book: every chapter whose cells may have changed is run."
-	@$(PYTHON) -m utils.book.build
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m utils.book.build
 
 test: $(INSTALLED)
 	@echo "Testing the code, the chapters and, where a browser is found, the rendered pages."
