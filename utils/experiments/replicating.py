@@ -105,10 +105,10 @@ def replicate(
     names = declared.models(rung)
     here = ranks.on_main(lambda: [model for model in names if _at_hand(model, rung, loss, runs)])
     waiting = [model for model in names if model not in here]
+    images = _images(declared, rung, data, n or declared.n)
     conditions = list(_conditions(declared, here, loss, runs))
     if not conditions:
         return None, waiting
-    images = _images(declared, rung, data, n or declared.n)
     about = {"experiment": name, "command": declared.command, "data": images.source, "seed": SEED}
     sweep = Sweep(
         conditions,
