@@ -9,7 +9,7 @@ from collections.abc import Callable
 from utils.experiments.commands import add_replicate, add_train
 from utils.experiments.ranks import RankLost, Ranks
 from utils.experiments.results import NotWritten
-from utils.experiments.sweep_commands import add_ablate, add_behave, add_measure, add_represent
+from utils.experiments.sweep_commands import READINGS, add_ablate
 
 SUMMARY = """\
 Measure and ablate any model of the zoo or of timm on any labelled images; train the models of the
@@ -17,9 +17,7 @@ zoo and record the experiments of the book."""
 
 # A new subcommand is one more function that adds its parser and sets `run`.
 COMMANDS: tuple[Callable, ...] = (
-    add_measure,
-    add_represent,
-    add_behave,
+    *(reading.add for reading in READINGS),
     add_ablate,
     add_replicate,
     add_train,

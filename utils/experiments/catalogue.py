@@ -110,11 +110,9 @@ class Experiment:
 # In the middle of the floor's sweeps, with the variants that pool and place tokens otherwise.
 MIDDLE = ("vit-d6-h4", "resnet-d20", "vit-d6-h4-gap", "vit-d6-h4-nopos")
 ONE_BLOCK, ALL_BLOCKS = ("1/3", "2/3", "last"), ("all",)
-# For one block many images, ranks and draws are affordable, for all of them at once fewer.
-PRECISE, COARSE = (
-    dict(options=dict(ranks=9, draws=2), n=200),
-    dict(options=dict(ranks=9, draws=2), n=100),
-)
+# What two cores can afford for every model of the sweeps. Each image has random orders of its own,
+# so that a curve averages over two hundred of them and more.
+CURVES = dict(ranks=9, draws=2)
 
 
 def _profiles(unit: str, scopes: tuple[str, ...]) -> tuple[dict[str, str], ...]:
@@ -130,13 +128,14 @@ def _ablation(name: str, asks: str, units: tuple[str, ...], **which) -> dict[str
         f"{name}{suffix}": Experiment(
             f"{asks} ({blocks})",
             "ablate",
+            CURVES,
+            n,
             settings=tuple(s for unit in units for s in _profiles(unit, scopes)),
-            **cost,
             **which,
         )
-        for suffix, blocks, scopes, cost in (
-            ("", "single blocks", ONE_BLOCK, PRECISE),
-            ("-all", "all blocks together", ALL_BLOCKS, COARSE),
+        for suffix, blocks, scopes, n in (
+            ("", "single blocks", ONE_BLOCK, 200),
+            ("-all", "all blocks together", ALL_BLOCKS, 100),
         )
     }
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.experiments import evidence_kinds, evidence_sparsity
+from utils.experiments import evidence_kinds, evidence_scale, evidence_sparsity
 from utils.experiments.catalogue import RUNGS
 from utils.experiments.recorded import Recorded
 from utils.experiments.replicating import RESULTS
 
 COLUMNS = ("claim", "criterion", "rung", "variant", "estimate", "low", "high", "p", "models")
-CLAIMS = {claim.__name__: claim for claim in (*evidence_sparsity.CLAIMS, *evidence_kinds.CLAIMS)}
+ROOMS = (evidence_sparsity, evidence_kinds, evidence_scale)
+CLAIMS = {claim.__name__: claim for room in ROOMS for claim in room.CLAIMS}
 
 
 def evidence(out: Path = RESULTS) -> pd.DataFrame:

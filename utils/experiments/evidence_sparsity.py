@@ -69,7 +69,8 @@ def hu3(recorded: Recorded) -> Iterator[dict]:
     """The units with the largest responses matter more than random ones."""
     vits = recorded.members("heads", "depth") | set(PINNED_VITS)
     found = recorded.values()
-    found = found[(found["model"].isin(vits)) & (found["scope"] == "all")]
+    found = found[found["model"].isin(vits) & (found["scope"] == "all")]
+    found = found[found["weights"] == "trained"]
     found = found.set_index(["measure", "replaced_by"]).sort_index()["value"]
     for criterion, measure, value, variant in (
         ("necessity", "N", "zero", "zero"),

@@ -21,7 +21,7 @@ from utils.probes import (
     keyed_orders,
     token_layout,
 )
-from utils.probes.ablation_edits import _channel_axis
+from utils.probes.ablation_edits import channel_axis
 from utils.probes.ablation_plans import block_names
 
 MEASURES = {
@@ -187,7 +187,7 @@ class Measurement:
     def _activation(self, layer: str, values: Tensor) -> None:
         rectified = type(self.model.get_submodule(layer.partition("#")[0])) in (nn.ReLU, nn.ReLU6)
         rates = values.float() if rectified else values.float().relu()
-        axis = _channel_axis(self.model, layer.partition("#")[0], rates.ndim)
+        axis = channel_axis(self.model, layer.partition("#")[0], rates.ndim)
         for unit in ("channel", "position") if rates.ndim > 2 else (None,):
             for quantity, make in _SPARSENESS.items():
                 metric = self._metric(

@@ -13,7 +13,7 @@ from utils.measures import sparsity
 from utils.measures.receptive_field import effective_receptive_field, middle_of
 from utils.models.architectures import NoShortcut
 from utils.probes import ActivationRecorder, AttentionProbe, token_layout
-from utils.probes.ablation_edits import _channel_axis
+from utils.probes.ablation_edits import channel_axis
 from utils.probes.ablation_plans import block_names
 
 RIDGE = 1e-3  # of the mean variance, added to every direction before whitening
@@ -95,7 +95,7 @@ def places(model: nn.Module, layer: str, output: Tensor) -> tuple[Tensor, tuple[
     not fill a grid.
     """
     if output.ndim == 4:
-        maps = output.movedim(_channel_axis(model, layer, 4), -1)
+        maps = output.movedim(channel_axis(model, layer, 4), -1)
         return maps.flatten(1, 2), tuple(maps.shape[1:3]), 0
     layout = token_layout(model)
     prefix = layout.prefix_in(output.shape[1]) if output.ndim == 3 else 0
@@ -167,7 +167,7 @@ def field_of(model: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, tupl
         model(images[:1])
     _, grid, prefix = places(model, layer, record.values[layer])
     y, x = grid[0] // 2, grid[1] // 2
-    axis = _channel_axis(model, layer, 4)
+    axis = channel_axis(model, layer, 4)
     position = (y, x) if record.values[layer].ndim == 4 else prefix + y * grid[1] + x
     field = effective_receptive_field(model, images, layer, position, channel_dim=axis)
     return field, middle_of((y, x), grid, tuple(images.shape[-2:]))

@@ -2,16 +2,14 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+from utils.experiments import behaving, measuring, representing
 from utils.experiments.ablating import UNITS, VALUES, Ablate
-from utils.experiments.behaving import MEASURES as CHANGES
-from utils.experiments.behaving import Behave, opened
 from utils.experiments.layers import SCOPES
-from utils.experiments.measuring import MEASURES, Measure
 from utils.experiments.ranks import Ranks
-from utils.experiments.representing import MEASURES as READINGS
-from utils.experiments.representing import Represent
 from utils.experiments.run import Condition, Sweep
 from utils.stimuli import datasets
 from utils.stimuli.minibatches import Dataset
@@ -88,79 +86,64 @@ def _add(commands, name: str, summary: str, examples: str) -> argparse.ArgumentP
     )
 
 
-def _some_measures(parser: argparse.ArgumentParser, measures: dict[str, str]) -> None:
-    parser.add_argument(
-        "--measures",
-        nargs="+",
-        choices=measures,
-        default=list(measures),
-        metavar="MEASURE",
-        help="; ".join(f"{name}: {what}" for name, what in measures.items()) + " (default: all)",
-    )
+class Reading(NamedTuple):
+    """A command that takes `--measures`: what it is told to do, and the task that does it."""
+
+    name: str
+    summary: str
+    examples: str
+    measures: dict[str, str]
+    task: Callable
+
+    def add(self, commands) -> None:
+        """Add its parser."""
+        parser = _add(commands, self.name, self.summary, self.examples)
+        _sweep_options(parser)
+        what = "; ".join(f"{name}: {measure}" for name, measure in self.measures.items())
+        parser.add_argument(
+            "--measures",
+            nargs="+",
+            choices=self.measures,
+            default=list(self.measures),
+            metavar="MEASURE",
+            help=f"{what} (default: all)",
+        )
+        parser.set_defaults(run=self.run)
+
+    def run(self, options: argparse.Namespace, ranks: Ranks) -> int:
+        """Do what was asked; the exit status."""
+        measures = [name for name in self.measures if name in options.measures]
+        task = self.task(measures, options.seed)
+        return _sweep(options, ranks, task, [{}], {"measures": measures})
 
 
-def add_measure(commands) -> None:
-    """`measure`: what a model does with the images, left alone."""
-    parser = _add(
-        commands,
+READINGS = (
+    Reading(
         "measure",
         "sparsity of attention and activations, attention distance, CKA and accuracy",
         "  python -m utils measure vit-d6-h4 resnet-d20 --control random\n"
         "  python -m utils measure efficientnet-lite0 --data photographs/ --measures activation\n",
-    )
-    _sweep_options(parser)
-    _some_measures(parser, MEASURES)
-    parser.set_defaults(run=measure)
-
-
-def measure(options: argparse.Namespace, ranks: Ranks) -> int:
-    """Do what `python -m utils measure` was asked; the exit status."""
-    measures = [name for name in MEASURES if name in options.measures]
-    task = Measure(measures, options.seed)
-    return _sweep(options, ranks, task, [{}], {"measures": measures})
-
-
-def add_represent(commands) -> None:
-    """`represent`: what the representations inside a model are like."""
-    parser = _add(
-        commands,
+        measuring.MEASURES,
+        measuring.Measure,
+    ),
+    Reading(
         "represent",
         "agreement of attention maps, receptive fields, frequency filtering, location and skips",
         "  python -m utils represent vit-d6-h4 resnet-d20 -n 300 --control random\n"
         "  python -m utils represent vit-d6-h4 --data cifar10 --measures agreement location\n",
-    )
-    _sweep_options(parser)
-    _some_measures(parser, READINGS)
-    parser.set_defaults(run=represent)
-
-
-def represent(options: argparse.Namespace, ranks: Ranks) -> int:
-    """Do what `python -m utils represent` was asked; the exit status."""
-    measures = [name for name in READINGS if name in options.measures]
-    task = Represent(measures, options.seed)
-    return _sweep(options, ranks, task, [{}], {"measures": measures})
-
-
-def add_behave(commands) -> None:
-    """`behave`: what a model decides when its images are changed."""
-    parser = _add(
-        commands,
+        representing.MEASURES,
+        representing.Represent,
+    ),
+    Reading(
         "behave",
         "accuracy under corruptions, attacks and permuted patches, decisions kept under shifts, "
         "shape bias",
         "  python -m utils behave vit-d6-h4 resnet-d20 -n 200 --measures corruption shift\n"
         "  python -m utils behave vit-d6-h4 resnet-d20 --data objects/cue-conflict\n",
-    )
-    _sweep_options(parser)
-    _some_measures(parser, CHANGES)
-    parser.set_defaults(run=behave)
-
-
-def behave(options: argparse.Namespace, ranks: Ranks) -> int:
-    """Do what `python -m utils behave` was asked; the exit status."""
-    measures = [name for name in CHANGES if name in options.measures]
-    task = Behave(measures, options.seed)
-    return _sweep(options, ranks, task, [{}], {"measures": measures})
+        behaving.MEASURES,
+        behaving.Behave,
+    ),
+)
 
 
 def add_ablate(commands) -> None:
@@ -239,7 +222,7 @@ def _sweep(
     sweep = Sweep(
         conditions,
         task,
-        opened(data),
+        behaving.opened(data),
         len(data),
         options.batch,
         options.out or Path("_runs", f"{options.command}-{Path(options.data).stem}"),

@@ -88,7 +88,7 @@ def edit_weights(spec: AblationSpec, weights: Tensor, means: Mapping[str, Tensor
     return torch.cat([after, weights[:, :, 1:]], dim=2)
 
 
-def _channel_axis(model: nn.Module, layer: str, ndim: int) -> int:
+def channel_axis(model: nn.Module, layer: str, ndim: int) -> int:
     """1 for feature maps [batch, channels, rows, columns], −1 for tokens and channels-last maps."""
     if ndim != 4:
         return -1
@@ -107,7 +107,7 @@ def edit_output(
 ) -> Tensor:
     """What a module puts out [batch, …] after the ablation; a new tensor."""
     if spec.channels is not None:
-        axis = _channel_axis(model, spec.module, output.ndim) % output.ndim
+        axis = channel_axis(model, spec.module, output.ndim) % output.ndim
         index, size, name = spec.channels, output.shape[axis], "channels"
         index = index[None] if index.ndim == 1 else index
         shape = [1] * output.ndim
