@@ -6,8 +6,9 @@ from experiments.images import Images
 from timm.models.swin_transformer import SwinTransformer
 from torch.testing import assert_close
 
+from utils.experiments.collecting import merged
 from utils.experiments.measuring import MEASURES, Measurement
-from utils.experiments.tables import merged, rows
+from utils.experiments.tables import rows
 from utils.measures import attention_geometry, sparsity
 from utils.models import zoo
 from utils.probes import ActivationRecorder, AttentionProbe

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from utils.experiments import readings
 from utils.experiments.catalogue import EXPERIMENTS
+from utils.experiments.collecting import merged
 from utils.experiments.pairing import Compare, Pair
 from utils.experiments.ranks import Ranks
 from utils.experiments.replicating import _conditions
@@ -24,7 +25,6 @@ from utils.experiments.representing import (
     skip_rows,
 )
 from utils.experiments.run import Batches, Condition, Sweep
-from utils.experiments.tables import merged
 from utils.measures import sparsity
 from utils.measures.frequency import change_across_sub_blocks
 from utils.measures.similarity import MinibatchCKA

@@ -14,6 +14,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
+from utils.experiments.collecting import left_out, planned
 from utils.measures import behaviour
 from utils.stimuli import datasets, objects, psychophysics
 from utils.stimuli.minibatches import Dataset
@@ -234,12 +235,12 @@ class Behave:
 
         here = ranks.together(read)
         parts = ranks.gather(here.counts)
-        notes = {"left_out": here.skipped} if here.skipped else {}
         classes = len(batches.data.classes)
-        return ranks.on_main(lambda: (list(rows(sum(parts, Counter()), classes)), notes))
+        return ranks.on_main(
+            lambda: (list(rows(sum(parts, Counter()), classes)), left_out(here.skipped))
+        )
 
     def plan(self, model, condition, batches) -> str:
         """Which measures, and which are left out and why."""
         here = self._start(model, batches)
-        left_out = (f"{name} left out: {why}" for name, why in here.skipped.items())
-        return "; ".join([", ".join(here.measures), *left_out])
+        return planned(here.measures, here.skipped)

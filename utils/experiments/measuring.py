@@ -1,19 +1,17 @@
 """`python -m utils measure`: all measures of one model from one forward pass of every image."""
 
 import warnings
-from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import Metric
 
+from utils.experiments.collecting import Metrics, left_out, merged, planned
 from utils.experiments.layers import activations
-from utils.experiments.tables import COLUMNS, merged, rows
+from utils.experiments.tables import COLUMNS, rows
 from utils.measures import attention_geometry, sparsity
 from utils.measures.similarity import FEWEST, MinibatchCKA
-from utils.measures.streaming import PopulationSummary, mean_and_sd
 from utils.probes import (
     ActivationRecorder,
     AttentionProbe,
@@ -34,35 +32,6 @@ MEASURES = {
 PERMUTATIONS = 8
 
 
-def _alone() -> bool:
-    return False
-
-
-class ImageMean(Metric):
-    """Mean and spread over images of values [batch, …], as a PopulationSummary; NaN is counted."""
-
-    full_state_update = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("images", "defined", "total", "squares"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, values: Tensor) -> None:
-        """Add the values of one minibatch."""
-        values = values.detach().cpu().double()
-        self.images = self.images + len(values)
-        self.defined = self.defined + (~values.isnan()).sum(0)
-        self.total = self.total + values.nan_to_num(0).sum(0)
-        self.squares = self.squares + values.nan_to_num(0).square().sum(0)
-
-    def compute(self) -> PopulationSummary:
-        """Return mean, SD and standard error over all images seen; NaN where none was defined."""
-        mean, sd = mean_and_sd(self.total, self.squares, self.defined)
-        undefined = (self.images - self.defined).long()
-        return PopulationSummary(mean, sd, sd / self.defined.sqrt(), int(self.images), undefined)
-
-
 class Measurement:
     """What is read of one model, minibatch by minibatch, in memory that does not grow.
 
@@ -76,7 +45,7 @@ class Measurement:
 
     def __init__(self, model: nn.Module, measures: list[str], seed: int = 0) -> None:
         self.model, self.seed, self.layout = model, seed, token_layout(model)
-        self.metrics: dict[tuple, Metric] = {}
+        self.metrics = Metrics()
         lacking = {
             "attention": "the model has no attention" if not attention_layers(model) else None,
             "activation": None if activations(model) else "no activation function is a module",
@@ -85,13 +54,6 @@ class Measurement:
         lacking["distance"] = lacking["attention"]
         self.skipped = {name: lacking[name] for name in measures if lacking.get(name)}
         self.measures = [name for name in measures if name not in self.skipped]
-
-    def _metric(self, key: tuple, make: Callable[[], Metric] = ImageMean) -> Metric:
-        if key not in self.metrics:
-            self.metrics[key] = make()
-            # Ranks are merged once, at the end: see `merged`.
-            self.metrics[key].distributed_available_fn = _alone
-        return self.metrics[key]
 
     @torch.inference_mode()
     def update(self, images: Tensor, labels: Tensor, index: Tensor) -> None:
@@ -113,7 +75,7 @@ class Measurement:
         if "accuracy" in self.measures:
             self._accuracy(logits, labels)
         if "cka" in self.measures and len(images) >= FEWEST:
-            self._metric(("cka",), MinibatchCKA).update(features.values)
+            self.metrics.of(("cka",), MinibatchCKA).update(features.values)
 
     def _all_rows(self) -> bool:
         return "distance" in self.measures or not self.layout.has_class_token
@@ -125,9 +87,9 @@ class Measurement:
                 f"have a label {int(labels.max())}: choose data with the model's classes, or leave "
                 "accuracy out."
             )
-        self._metric(("accuracy",)).update((logits.argmax(1) == labels).double())
+        self.metrics.of(("accuracy",)).update((logits.argmax(1) == labels).double())
         nats = F.cross_entropy(logits.float(), labels, reduction="none")
-        self._metric(("cross_entropy",)).update(nats)
+        self.metrics.of(("cross_entropy",)).update(nats)
 
     def _attention(self, layer: str, weights: Tensor) -> None:
         prefix = self.layout.prefix_in(weights.shape[-1])
@@ -146,13 +108,13 @@ class Measurement:
         def add(quantity: str, values: Tensor) -> None:
             # [batch · windows, …, queries] → [batch, …]
             values = values.unflatten(0, (len(self._index), -1)).mean((1, -1))
-            self._metric((quantity, layer, kind)).update(values)
+            self.metrics.of((quantity, layer, kind)).update(values)
 
         add("gini", sparsity.gini(rows))
         add("treves_rolls", sparsity.treves_rolls(rows))
         add("prefix_mass", prefix_mass)
         maps = rows.unflatten(0, (len(self._index), -1))  # [batch, windows, heads, queries, keys]
-        self._metric(("mean_map", layer, kind)).update(maps)
+        self.metrics.of(("mean_map", layer, kind)).update(maps)
         if rows.shape[1] > 1:
             add("gini_head_average", sparsity.gini(rows.mean(1)))
             add("gini_permuted", self._permuted(rows))
@@ -180,9 +142,9 @@ class Measurement:
             return
         grid, pixels = (rows, columns), self._height / rows
         distance = attention_geometry.mean_attention_distance(weights, grid, pixels, prefix)
-        self._metric(("distance", layer, "all")).update(distance)
+        self.metrics.of(("distance", layer, "all")).update(distance)
         uniform = attention_geometry.uniform_attention_distance(grid, pixels)
-        self._metric(("relative_distance", layer, "all")).update(distance / uniform)
+        self.metrics.of(("relative_distance", layer, "all")).update(distance / uniform)
 
     def _activation(self, layer: str, values: Tensor) -> None:
         rectified = type(self.model.get_submodule(layer.partition("#")[0])) in (nn.ReLU, nn.ReLU6)
@@ -190,7 +152,7 @@ class Measurement:
         axis = channel_axis(self.model, layer.partition("#")[0], rates.ndim)
         for unit in ("channel", "position") if rates.ndim > 2 else (None,):
             for quantity, make in _SPARSENESS.items():
-                metric = self._metric(
+                metric = self.metrics.of(
                     (quantity, layer, unit or "channel"),
                     lambda make=make, unit=unit: make(unit, channel_dim=axis),
                 )
@@ -224,12 +186,10 @@ class Measure:
             return measurement
 
         here = ranks.together(read)
-        parts = ranks.gather({key: metric.cpu() for key, metric in here.metrics.items()})
-        notes = {"left_out": here.skipped} if here.skipped else {}
-        return ranks.on_main(lambda: (list(rows(merged(parts))), notes))
+        parts = ranks.gather(here.metrics.parcel())
+        return ranks.on_main(lambda: (list(rows(merged(parts))), left_out(here.skipped)))
 
     def plan(self, model, condition, batches) -> str:
         """Which measures, and which are left out and why."""
-        measurement = Measurement(model, self.measures, self.seed)
-        left_out = (f"{name} left out: {why}" for name, why in measurement.skipped.items())
-        return "; ".join([f"{', '.join(measurement.measures)} in one forward pass", *left_out])
+        here = Measurement(model, self.measures, self.seed)
+        return planned(here.measures, here.skipped, " in one forward pass")

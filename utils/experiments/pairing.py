@@ -8,10 +8,10 @@ import torch
 from timm.data import resolve_model_data_config
 from torch import nn
 
+from utils.experiments.collecting import Metrics, merged
 from utils.experiments.layers import at_depth
-from utils.experiments.measuring import ImageMean, _alone
 from utils.experiments.run import Condition
-from utils.experiments.tables import COLUMNS, merged
+from utils.experiments.tables import COLUMNS
 from utils.measures.similarity import FEWEST, MinibatchCKA
 from utils.probes import ActivationRecorder
 from utils.probes.ablation_plans import block_names
@@ -57,18 +57,16 @@ class Compare:
     def run(self, model, condition, batches, ranks) -> tuple[list[dict], dict]:
         """Read this rank's minibatches; the table on every rank."""
 
-        def read() -> dict:
+        def read() -> Metrics:
             other = condition.other.load().to(ranks.device)
             _check(model, other, condition)
-            here = {"cka": MinibatchCKA(), "images": ImageMean()}
-            for metric in here.values():
-                metric.distributed_available_fn = _alone  # merged once, below
+            here = Metrics()
             for images, *_ in batches:
                 if len(images) >= FEWEST:
-                    here["cka"].update(_blocks(model, images), _blocks(other, images))
-                    here["images"].update(torch.zeros(len(images)))
-            # An idle rank knows no layers: it has nothing to merge.
-            return {key: metric.cpu() for key, metric in here.items() if metric.update_count}
+                    cka = here.of(("cka",), MinibatchCKA)
+                    cka.update(_blocks(model, images), _blocks(other, images))
+                    here.of(("images",)).update(torch.zeros(len(images)))
+            return here.parcel()
 
         parts = ranks.gather(ranks.together(read))
         return ranks.on_main(lambda: (list(rows(merged(parts))), {}))
@@ -94,11 +92,12 @@ def _check(model: nn.Module, other: nn.Module, condition: Condition) -> None:
         )
 
 
-def rows(metrics: dict) -> Iterator[dict]:
+def rows(metrics: Metrics) -> Iterator[dict]:
     """The table, with the columns of `measure`: `layer` is of the first model, `other` of the
     second; n counts images."""
-    n = metrics["images"].compute().stimuli
-    (blocks, others), matrix = metrics["cka"].names, metrics["cka"].compute()
+    n = metrics["images",].compute().stimuli
+    cka = metrics["cka",]
+    (blocks, others), matrix = cka.names, cka.compute()
     for i, block in enumerate(blocks):
         depth = (i + 1) / len(blocks)
         found = dict(zip(others, matrix[i].tolist(), strict=True))

@@ -1,13 +1,12 @@
 """`python -m utils represent`: what the representations of a model are like, block by block."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
-from torchmetrics import Metric
 
-from utils.experiments.measuring import ImageMean, _alone
+from utils.experiments.collecting import Metrics, left_out, merged, planned
 from utils.experiments.readings import (
     PlaceDecoder,
     agreement,
@@ -18,7 +17,7 @@ from utils.experiments.readings import (
     places,
     removed,
 )
-from utils.experiments.tables import COLUMNS, merged
+from utils.experiments.tables import COLUMNS
 from utils.measures.frequency import change_across_sub_blocks
 from utils.measures.receptive_field import relative_radius
 from utils.measures.similarity import FEWEST, MinibatchCKA
@@ -49,7 +48,7 @@ class Representation:
 
     def __init__(self, model: nn.Module, measures: list[str], seed: int = 0) -> None:
         self.model, self.seed, self.blocks = model, seed, block_names(model)
-        self.metrics: dict[tuple, Metric] = {}
+        self.metrics = Metrics()
         self.middle = middle_block(model)
         chain = None if len(self.blocks) > 1 else "the model is not made of blocks"
         lacking = {
@@ -61,12 +60,6 @@ class Representation:
         }
         self.skipped = {name: lacking[name] for name in measures if lacking[name]}
         self.measures = [name for name in measures if name not in self.skipped]
-
-    def _metric(self, key: tuple, make: Callable[[], Metric] = ImageMean) -> Metric:
-        if key not in self.metrics:
-            self.metrics[key] = make()
-            self.metrics[key].distributed_available_fn = _alone  # merged once, by the task
-        return self.metrics[key]
 
     def _final(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         last = self.blocks[-1]
@@ -82,17 +75,17 @@ class Representation:
         """Add a minibatch to the mean maps and to what places are decoded by."""
         if "agreement" in self.measures:
             for layer, maps in patch_maps(self.model, images).items():
-                self._metric(("map", layer)).update(maps)
+                self.metrics.of(("map", layer)).update(maps)
         if "location" in self.measures:
             (tokens, grid), half = self._final(images), self._half(index)
             for group, numbers in groups(grid).items():
                 for number in (0, 1):
-                    metric = self._metric(("decoder", group, number), PlaceDecoder)
+                    metric = self.metrics.of(("decoder", group, number), PlaceDecoder)
                     metric.update(tokens.cpu()[half == number][:, numbers])
 
-    def know(self, metrics: dict[tuple, Metric]) -> None:
+    def know(self, metrics: Metrics) -> None:
         """Take what all ranks have learnt."""
-        self.metrics = {}
+        self.metrics = Metrics()
         self.means = {key[1]: m.compute().mean for key, m in metrics.items() if key[0] == "map"}
         self.decoders = {key[1:]: m for key, m in metrics.items() if key[0] == "decoder"}
 
@@ -102,14 +95,16 @@ class Representation:
             few = images[::FIELD_EVERY]
             for block in self.blocks:
                 field, centre = field_of(self.model, few, block)
-                self._metric(("field", block, None, centre)).update(field.expand(len(few), -1, -1))
+                self.metrics.of(("field", block, None, centre)).update(
+                    field.expand(len(few), -1, -1)
+                )
         with torch.inference_mode():
             if "agreement" in self.measures:
                 self._agreement(patch_maps(self.model, images))
             if "frequency" in self.measures:
                 for kind, found in change_across_sub_blocks(self.model, images).items():
                     for name, values in found.items():
-                        self._metric(("frequency", name, None, kind)).update(values)
+                        self.metrics.of(("frequency", name, None, kind)).update(values)
             if "location" in self.measures:
                 self._location(*self._final(images), self._half(index))
             if "skips" in self.measures and len(images) >= FEWEST:
@@ -119,7 +114,7 @@ class Representation:
         centred = {layer: x - self.means[layer] for layer, x in maps.items()}
         for kind, each in {"raw": maps, "centred": centred}.items():
             for place, values in agreement(each):
-                self._metric((*place, kind)).update(values)
+                self.metrics.of((*place, kind)).update(values)
 
     def _location(self, tokens: Tensor, grid: tuple[int, int], half: Tensor) -> None:
         for group, numbers in groups(grid).items():
@@ -129,19 +124,19 @@ class Representation:
                 guessed = self.decoders[group, 1 - number].decode(own)
                 hits = (guessed == torch.arange(len(numbers))).double().mean(1)
                 place = (self.blocks[-1], None, group)
-                self._metric(("location", *place)).update((hits - chance) / (1 - chance))
-                self._metric(("location_chance", *place)).update(torch.full((len(own),), chance))
+                self.metrics.of(("location", *place)).update((hits - chance) / (1 - chance))
+                self.metrics.of(("location_chance", *place)).update(torch.full((len(own),), chance))
 
     def _skips(self, images: Tensor) -> None:
         name, skips = self.middle
         last = self.blocks[-1]
-        self._metric(("images",)).update(torch.zeros(len(images)))
+        self.metrics.of(("images",)).update(torch.zeros(len(images)))
         for what in ("intact", *skips, "block"):
             block = self.model.get_submodule(name)
             with removed(block, what), ActivationRecorder(self.model, self.blocks) as record:
                 self.model(images)
             values = record.values
-            self._metric(("skips", what), MinibatchCKA).update(values, {last: values[last]})
+            self.metrics.of(("skips", what), MinibatchCKA).update(values, {last: values[last]})
 
 
 def _no_frequency(model: nn.Module) -> str | None:
@@ -153,7 +148,7 @@ def _no_frequency(model: nn.Module) -> str | None:
     return None
 
 
-def rows(metrics: dict[tuple, Metric]) -> Iterator[dict]:
+def rows(metrics: Metrics) -> Iterator[dict]:
     """The table, with the columns of `measure`: one row a number.
 
     unit : of agreements "raw" or "centred" (less the mean map over images), of frequencies the kind
@@ -180,7 +175,7 @@ def rows(metrics: dict[tuple, Metric]) -> Iterator[dict]:
         yield {"quantity": quantity, **place, **numbers}
 
 
-def skip_rows(metrics: dict[tuple, Metric], middle: str) -> Iterator[dict]:
+def skip_rows(metrics: Metrics, middle: str) -> Iterator[dict]:
     """The rows of `skips`: "skip_cka" of every block and the last, in the intact model and without
     what `unit` says of the `middle` block, and "skip_fall", by how much less the blocks before it
     are then like the last, on average."""
@@ -221,24 +216,18 @@ class Represent:
                 here.update(images, index)
 
         here = ranks.together(learn)
-        learnt = ranks.everywhere(_parcel(here.metrics))
+        learnt = ranks.everywhere(here.metrics.parcel())
         ranks.together(read)
-        parts = ranks.gather(_parcel(here.metrics))
-        notes = {"left_out": here.skipped} if here.skipped else {}
+        parts = ranks.gather(here.metrics.parcel())
 
         def table() -> tuple[list[dict], dict]:
             whole = merged(parts)
             skips = skip_rows(whole, here.middle[0]) if ("images",) in whole else ()
-            return [*rows(whole), *skips], notes
+            return [*rows(whole), *skips], left_out(here.skipped)
 
         return ranks.on_main(table)
 
     def plan(self, model, condition, batches) -> str:
         """Which measures, and which are left out and why."""
         here = Representation(model, self.measures, self.seed)
-        left_out = (f"{name} left out: {why}" for name, why in here.skipped.items())
-        return "; ".join([f"{', '.join(here.measures)} in two passes", *left_out])
-
-
-def _parcel(metrics: dict[tuple, Metric]) -> dict[tuple, Metric]:
-    return {key: metric.cpu() for key, metric in metrics.items()}
+        return planned(here.measures, here.skipped, " in two passes")

@@ -1,10 +1,9 @@
 """From the metrics of a model to the rows of a table."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from torchmetrics import Metric
-
+from utils.experiments.collecting import Metrics
 from utils.measures import sparsity
 from utils.measures.similarity import MinibatchCKA
 
@@ -12,19 +11,7 @@ COLUMNS = ("quantity", "layer", "other", "depth", "head", "unit")
 COLUMNS += ("value", "sd", "se", "n", "undefined")
 
 
-def merged(parts: Iterable[dict[tuple, Metric]]) -> dict[tuple, Metric]:
-    """The metrics of all ranks as one."""
-    whole: dict[tuple, Metric] = {}
-    for part in parts:
-        for key, metric in part.items():
-            if key in whole:
-                whole[key].merge_state(metric)
-            else:
-                whole[key] = metric
-    return whole
-
-
-def rows(metrics: dict[tuple, Metric]) -> Iterator[dict]:
+def rows(metrics: Metrics) -> Iterator[dict]:
     """The table: one row for every quantity, layer, head and unit.
 
     `value` is the mean over n images, `sd` and `se` its spread over them, `undefined` how many had

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from utils.measures.streaming import _gather
+from utils.measures.streaming import gather_states
 from utils.measures.vector_measures import float64, float_responses
 
 PIECE = 128  # features that are multiplied together before their sum is widened
@@ -34,7 +34,7 @@ class MinibatchCKA(Metric):
     full_state_update = False
 
     def __init__(self) -> None:
-        super().__init__(dist_sync_fn=_gather)
+        super().__init__(dist_sync_fn=gather_states)
         for name in ("cross", "own_a", "own_b", "minibatches"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.names: tuple[list, list] = ([], [])

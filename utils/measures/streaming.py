@@ -24,7 +24,7 @@ from utils.measures.vector_measures import (
 )
 
 
-def _gather(state: Tensor, group=None) -> list[Tensor]:
+def gather_states(state: Tensor, group=None) -> list[Tensor]:
     # A rank that saw no minibatch still holds 0-dim states: it joins in with the others' shape.
     shapes = [None] * dist.get_world_size(group)
     dist.all_gather_object(shapes, tuple(state.shape), group=group)
@@ -45,7 +45,7 @@ class StreamingMeasure(Metric):
     units = ("channel", "position")
 
     def __init__(self, sums: tuple[str, ...], unit: str | None, channel_dim: int):
-        super().__init__(dist_sync_fn=_gather)
+        super().__init__(dist_sync_fn=gather_states)
         if unit is not None and unit not in self.units:
             raise ValueError(
                 f"{type(self).__name__} does not know unit={unit!r}: "
