@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+from itertools import islice
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -10,6 +11,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+import torchvision
 
 from utils.models import zoo
 from utils.models.architectures import Spec, build
@@ -74,7 +76,49 @@ def test_efficientnet_lite0_reaches_87_percent_on_labelled_photographs(shared_da
     assert hits / len(labels) >= 0.87
 
 
+@pytest.mark.slow
+def test_squeezenet_decides_as_with_the_transforms_of_torchvision(shared_data, hub_folder):
+    stored = shared_data.parent / "weights" / "squeezenet1_1_torchvision_fp16.pth"
+    (hub_folder / "squeezenet1_1-b8a52dc0.pth").symlink_to(stored.resolve())
+    model = zoo.load("torchvision/squeezenet1_1")
+    ours = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    theirs = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()
+    with torch.no_grad():
+        for _, picture in islice(photographs.read(shared_data / "imagenet_ccby/images.tar"), 20):
+            logits = model(ours(picture)[None])
+            assert torch.allclose(logits, model(theirs(picture)[None]), atol=1e-4)
+
+
 # Loading.
+
+
+@pytest.fixture
+def hub_folder(tmp_path, monkeypatch):
+    """Where torch keeps downloaded weights, empty."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+def test_a_torchvision_model_loads_from_the_hub_folder(hub_folder):
+    torch.manual_seed(1)
+    stored = torchvision.models.squeezenet1_1()
+    torch.save(stored.state_dict(), hub_folder / "squeezenet1_1-b8a52dc0.pth")
+    loaded = zoo.load("torchvision/squeezenet1_1")
+    assert not loaded.training
+    for key, value in stored.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+
+
+def test_torchvision_weights_out_of_reach_name_what_loads_without_them(
+    hub_folder, monkeypatch, small_zoo
+):
+    monkeypatch.setattr(torch.hub, "urlopen", failing_with(OSError("no connection")))
+    with pytest.raises(
+        HubUnavailable,
+        match=r"of squeezenet1_1 are not .* \(no connection\).* efficientnet-lite0, vit-d1-h2",
+    ):
+        zoo.load("torchvision/squeezenet1_1")
 
 
 def test_a_loaded_model_has_the_stored_weights_in_float32_and_eval_mode(small_zoo):
@@ -120,7 +164,9 @@ def test_efficientnet_lite0_says_how_images_are_prepared():
     assert config["input_size"] == (3, 224, 224)
 
 
-@pytest.mark.parametrize("name", ["vit-d1-h2", "efficientnet-lite0", "test_vit"])
+@pytest.mark.parametrize(
+    "name", ["vit-d1-h2", "efficientnet-lite0", "test_vit", "torchvision/squeezenet1_1"]
+)
 def test_random_weights_are_the_same_every_time(name):
     first, second = zoo.create(name).state_dict(), zoo.create(name).state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -136,6 +182,7 @@ def test_random_weights_are_the_same_every_time(name):
         ("resnet_18", "resnet18"),
         ("vit_d1_h2_w8", "vit-d1-h2-w8"),
         ("resnet50.a9_in1k", "resnet50"),
+        ("torchvision/squeezenet1_2", "torchvision/squeezenet1_1"),
     ],
 )
 def test_an_unknown_name_brings_the_nearest_names(small_zoo, name, nearest):

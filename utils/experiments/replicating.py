@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
-import timm
 from torch import nn
 
 from utils.experiments import cortex
@@ -148,10 +147,8 @@ def _at_hand(model: str, rung: str, loss: float | None, runs: Path) -> bool:
     if rung != "imagenet":
         known = zoo.manifest() if loss is None else None
         return model in known if known is not None else _checkpoint(model, loss, runs).exists()
-    if model == zoo.LITE0:
-        return True
     try:
-        checkpoints.from_hub(model, timm.get_pretrained_cfg(model).hf_hub_id, [zoo.LITE0])
+        zoo.load(model)
     except checkpoints.HubUnavailable:
         return False
     return True

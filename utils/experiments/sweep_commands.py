@@ -32,8 +32,9 @@ def _sweep_options(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="a model of the zoo (vit-d6-h4, efficientnet-lite0) or any timm name "
-        "(vit_tiny_patch16_224.augreg_in21k_ft_in1k)",
+        help="a model of the zoo (vit-d6-h4, efficientnet-lite0), any timm name "
+        "(vit_tiny_patch16_224.augreg_in21k_ft_in1k), or a classifier of torchvision's "
+        "(torchvision/squeezenet1_1)",
     )
     parser.add_argument(
         "--data",

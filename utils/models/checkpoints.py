@@ -1,10 +1,11 @@
-"""Weights as files: checked before use, and fetched from timm's hub when they are not here."""
+"""Weights as files: checked before use, and fetched from where they are published if not here."""
 
 import hashlib
 import sys
 from pathlib import Path
 
 import huggingface_hub
+import torchvision
 
 HUB_FILE = "model.safetensors"
 HUB_SECONDS = 10  # how long the hub may take to answer before it counts as out of reach
@@ -77,6 +78,21 @@ def from_hub(name: str, repository: str, offline: list[str]) -> str:
         ) from error
     verified(Path(path), entry.lfs.sha256, "delete it and load the model again")
     return path
+
+
+def from_torchvision(name: str, offline: list[str]) -> dict:
+    """The default weights of a torchvision model: from torch's hub folder, else downloaded there.
+
+    `offline` are the names to offer where they cannot be fetched. Raises HubUnavailable then.
+    """
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:  # no connection; another hash than in the file's name
+        raise HubUnavailable(
+            f"The weights of {name} are not in torch's hub folder, and fetching them failed "
+            f"({_reason(error)}); without them there are {', '.join(offline)}."
+        ) from error
 
 
 def _reason(error: Exception) -> str:

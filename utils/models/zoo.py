@@ -1,4 +1,4 @@
-"""Names to models: the embedded zoo, EfficientNet-Lite0 from its package, timm's hub."""
+"""Names to models: the embedded zoo, EfficientNet-Lite0 from its package, timm, torchvision."""
 
 import difflib
 import json
@@ -8,10 +8,11 @@ import pandas as pd
 import safetensors.torch
 import timm
 import torch
+import torchvision
 from torch import nn
 
 from utils.models.architectures import RUNGS, Spec, build
-from utils.models.checkpoints import CheckpointError, from_hub, shown, verified
+from utils.models.checkpoints import CheckpointError, from_hub, from_torchvision, shown, verified
 
 FOLDER = Path(__file__).resolve().parents[2] / "zoo"
 COLUMNS = [
@@ -34,6 +35,7 @@ COLUMNS = [
 ]
 # A real ImageNet CNN that the package index carries (Apache-2.0).
 LITE0 = "efficientnet-lite0"
+TORCHVISION = "torchvision/"  # before the name of a model of torchvision's
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
@@ -45,8 +47,9 @@ def load(name: str) -> nn.Module:
     """The trained model called `name`, in eval mode, float32, on the CPU.
 
     name : an embedded model (`vit-d6-h4`, images [n, 3, 32, 32] in [0, 1] → [n, 10] logits),
-        `efficientnet-lite0` (ImageNet, from its package), or any timm name (`resnet18.a1_in1k`,
-        from the hub unless cached; refused when HF_HUB_OFFLINE=1). For the last two,
+        `efficientnet-lite0` (ImageNet, from its package), any timm name (`resnet18.a1_in1k`, from
+        the hub unless cached; refused when HF_HUB_OFFLINE=1), or any of torchvision's classifiers
+        (`torchvision/squeezenet1_1`, downloaded unless cached). For all but the embedded,
         `timm.data.resolve_model_data_config` and `create_transform` give the preprocessing, and
         `timm.data.ImageNetInfo` the names of the 1,000 classes.
 
@@ -57,6 +60,8 @@ def load(name: str) -> nn.Module:
     """
     if name == LITE0:
         return _load_lite0()
+    if name.startswith(TORCHVISION):
+        return _load_torchvision(name)
     known = Spec.parse(name)
     if known is not None:
         return _load_embedded(known)
@@ -70,6 +75,8 @@ def create(name: str) -> nn.Module:
     The seed in an embedded model's name decides the weights; other models use seed 0. Raises
     UnknownModel with the nearest names.
     """
+    if name.startswith(TORCHVISION):
+        return _create_torchvision(name)
     known = Spec.parse(name)
     if known is not None:
         return build(known)
@@ -157,7 +164,13 @@ def spec(name: str) -> Spec:
 
 
 def _unknown(name: str) -> UnknownModel:
-    offered = [LITE0, *manifest(), *timm.list_models(), *timm.list_models(pretrained=True)]
+    offered = [
+        LITE0,
+        *manifest(),
+        *_torchvision_names(),
+        *timm.list_models(),
+        *timm.list_models(pretrained=True),
+    ]
     near = difflib.get_close_matches(name, offered, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "zoo.catalog() lists those at hand."
     return UnknownModel(f"There is no model {name!r}; {hint}")
@@ -209,3 +222,32 @@ def _load_timm(name: str) -> nn.Module:
     path = from_hub(name, config.hf_hub_id, [LITE0, *manifest()])
     overlay = dict(file=path, custom_load=False)
     return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay).eval()
+
+
+def _torchvision_names() -> list[str]:
+    return [TORCHVISION + name for name in torchvision.models.list_models(torchvision.models)]
+
+
+def _create_torchvision(name: str) -> nn.Module:
+    if name not in _torchvision_names():
+        raise _unknown(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = torchvision.models.get_model(name.removeprefix(TORCHVISION)).eval()
+    seen = torchvision.models.get_model_weights(name.removeprefix(TORCHVISION)).DEFAULT.transforms()
+    # In timm's terms, so that images are prepared for it as for every other model.
+    (size,) = seen.crop_size
+    model.pretrained_cfg = dict(
+        input_size=(3, size, size),
+        crop_pct=size / seen.resize_size[0],
+        interpolation=seen.interpolation.value,
+        mean=tuple(seen.mean),
+        std=tuple(seen.std),
+    )
+    return model
+
+
+def _load_torchvision(name: str) -> nn.Module:
+    model = _create_torchvision(name)
+    model.load_state_dict(from_torchvision(name.removeprefix(TORCHVISION), [LITE0, *manifest()]))
+    return model
