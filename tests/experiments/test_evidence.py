@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from utils.book import claims
 from utils.experiments.evidence import CLAIMS, evidence
+from utils.experiments.standalone import record
 from utils.models.families import FAMILIES
 
 SCOPES = ("2/3", "all")
@@ -269,8 +271,18 @@ def test_filters_are_judged_by_the_share_of_sub_blocks_beyond_their_error(tmp_pa
     assert verdict.verdict == claims.SUPPORTED
 
 
+def test_attention_with_nine_heads_is_found_to_be_a_convolution(tmp_path):
+    record("convolution", tmp_path / "convolution.csv")
+    found, verdict = judged(tmp_path, "co", "exact")
+    assert verdict.verdict == claims.SUPPORTED
+    # The nearest other shift is one pixel away: the error falls as exp(−α).
+    table = pd.read_csv(tmp_path / "convolution.csv").query("heads == 9 and place == 'interior'")
+    last, sharpest = table["value"].iloc[-2:]
+    assert np.log(last / sharpest) == pytest.approx(8, abs=0.01)
+    assert found.loc[("error", "border"), "estimate"] == pytest.approx(sharpest, rel=0.1)
+
+
 def test_every_row_belongs_to_a_criterion_that_was_declared_beforehand():
     untested = {claim.id for claim in claims.CLAIMS if not claim.criteria}
-    computed = {"co"}  # by the chapter itself, on no images
     of_people = {"tu1"}  # needs models of ImageNet
-    assert set(CLAIMS) == set(claims.BY_ID) - untested - computed - of_people
+    assert set(CLAIMS) == set(claims.BY_ID) - untested - of_people

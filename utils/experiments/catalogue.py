@@ -248,5 +248,3 @@ EXPERIMENTS = {
         data={"objects": "objects/cue-conflict", "imagenet": "cue-conflict"},
     ),
 }
-# What needs no model: recorded from visual cortex (see `cortex`), on no rung.
-CORTEX = {"v1": "How sparse are the recorded responses of macaque and mouse V1?"}

@@ -5,9 +5,10 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from utils.experiments.catalogue import CORTEX, EXPERIMENTS, RUNGS
+from utils.experiments.catalogue import EXPERIMENTS, RUNGS
 from utils.experiments.ranks import Ranks
 from utils.experiments.replicating import RESULTS, experiment, replicate, status
+from utils.experiments.standalone import STANDALONE
 from utils.experiments.sweep_commands import positive
 from utils.models import families, queue, zoo
 from utils.models.training import LOSS_LEVELS, RECIPES
@@ -129,7 +130,7 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
 
 def add_replicate(commands) -> None:
     """`replicate`: the declared experiments."""
-    asked = {name: declared.asks for name, declared in EXPERIMENTS.items()} | CORTEX
+    asked = {name: declared.asks for name, declared in (EXPERIMENTS | STANDALONE).items()}
     listed = "\n".join(f"  {name:20} {asks}" for name, asks in asked.items())
     parser = _add(
         commands,
@@ -176,10 +177,10 @@ def replicate_all(options: argparse.Namespace, ranks: Ranks) -> int:
         if ranks.main:
             print(status(options.rung, options.out))
         return 0
-    every = [*(name for name, e in EXPERIMENTS.items() if e.models(options.rung)), *CORTEX]
+    every = [*(name for name, e in EXPERIMENTS.items() if e.models(options.rung)), *STANDALONE]
     names = list(dict.fromkeys(options.experiments)) or every
     for name in names:  # before the first is run for hours
-        if name not in CORTEX:
+        if name not in STANDALONE:
             experiment(name, options.rung)
     given = {key: getattr(options, key) for key in ("data", "n", "loss", "runs", "out")}
     statuses = [0]

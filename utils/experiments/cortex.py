@@ -1,43 +1,16 @@
 """The sparseness of recorded responses of V1, in the same measures as that of the networks."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
 
-from utils.experiments.ranks import CPU
-from utils.experiments.results import Results, Summary
 from utils.measures import sparsity
-from utils.models.provenance import provenance
 from utils.stimuli import recordings
 
-COLUMNS = ("recording", "quantity", "over", "value", "sd", "n", "undefined")
-
-
-def record(file: Path) -> Summary:
-    """Write the table of all recordings that it does not hold yet: one row a number.
-
-    `value` and `sd` are over `n` images or cells, as `over` says; `undefined` of them have none.
-    Recordings that are not at hand are named in the summary as failed. Source: tang2018large,
-    antolik2016model. Chapter 4.
-    """
-    results = Results(file, COLUMNS, {"command": "recordings"})
-    todo = [name for name in RECORDINGS if not results.holds(name, None)]
-    if todo:
-        results.begin(provenance(CPU))
-    failed = {}
-    for name in todo:
-        started = perf_counter()
-        try:
-            rows = [{"recording": name, **row} for row in RECORDINGS[name]()]
-        except FileNotFoundError as error:
-            failed[name] = str(error)
-            continue
-        seconds = round(perf_counter() - started, 2)
-        results.add(name, rows, {"weights": None, "seconds": seconds, "damaged": []})
-    return Summary(results.file, len(results.finished), len(todo) - len(failed), failed, [])
+# One row a number: `value` and `sd` are over `n` images or cells, as `over` says, of which
+# `undefined` have none. Source: tang2018large, antolik2016model. Chapter 4.
+COLUMNS = ("quantity", "over", "value", "sd", "n", "undefined")
 
 
 def macaque(monkey: str) -> Iterator[dict]:

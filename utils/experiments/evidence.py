@@ -11,7 +11,7 @@ import pandas as pd
 
 from utils.experiments import evidence_kinds, evidence_scale, evidence_sparsity
 from utils.experiments.catalogue import RUNGS
-from utils.experiments.recorded import Recorded
+from utils.experiments.recorded import EXACT, Recorded
 from utils.experiments.replicating import RESULTS
 
 COLUMNS = ("claim", "criterion", "rung", "variant", "estimate", "low", "high", "p", "models")
@@ -26,7 +26,7 @@ def evidence(out: Path = RESULTS) -> pd.DataFrame:
     """
     rows = [
         {"claim": name, "rung": rung, **row}
-        for rung in RUNGS
+        for rung in (*RUNGS, EXACT)
         for recorded in [Recorded(rung, out)]
         for name, claim in CLAIMS.items()
         for row in claim(recorded)

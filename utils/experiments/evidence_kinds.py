@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from utils.experiments.recorded import SURE, Recorded, difference, row, share_row
-from utils.measures.statistics import Estimate, mean_over
+from utils.experiments.recorded import EXACT, SURE, Recorded, difference, exact, row, share_row
+from utils.measures.statistics import Estimate, mean_over, slope_per_doubling
 
 VIT, CNN, MIXER = "vit-d6-h4", "resnet-d20", "mixer-d6"
 SAMPLED = 6  # equally spaced blocks of a model
@@ -167,6 +167,21 @@ def _changed(
     return found[found["kind"] == kind] if kind and len(found) else found
 
 
+def co(recorded: Recorded) -> Iterator[dict]:
+    """Attention can be a convolution."""
+    table = recorded.table("convolution") if recorded.rung == EXACT else None
+    if table is None:
+        return
+    nine, eight = (table[table["heads"] == heads] for heads in (9, 8))
+    sharpest = nine[nine["sharpness"] == nine["sharpness"].max()].set_index("place")["value"]
+    for place in ("interior", "border"):
+        yield row("error", exact(sharpest[place], 0), place)
+    errors = nine.groupby("sharpness")["value"].max()
+    # With each unit of the sharpness, 2 to the power of it doubles.
+    yield row("sharpness", slope_per_doubling(2**errors.index, np.log(errors)))
+    yield row("eight heads", exact(eight.groupby("sharpness")["value"].max().min(), 0))
+
+
 def ba1(recorded: Recorded) -> Iterator[dict]:
     """Transformers have no adversarial advantage.
 
@@ -248,4 +263,4 @@ def ti(recorded: Recorded) -> Iterator[dict]:
     yield from _rows(("consistency", gap, "main"))
 
 
-CLAIMS = (ra1, ra2, ra3, ra4, ra5, ra6, ra7, pk, ba1, ba2, tu2, pe, ti)
+CLAIMS = (ra1, ra2, ra3, ra4, ra5, ra6, ra7, pk, co, ba1, ba2, tu2, pe, ti)

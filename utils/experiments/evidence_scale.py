@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import curve_fit
 
-from utils.experiments.recorded import Recorded, difference, row, share_row
-from utils.measures.statistics import Estimate
+from utils.experiments.recorded import Recorded, difference, exact, row, share_row
 from utils.models import zoo
 from utils.models.families import BUDGETS
 
@@ -53,7 +52,7 @@ def sm2(recorded: Recorded) -> Iterator[dict]:
         errors.append(abs(math.exp(intercept + slope * math.log(x[-1])) / y[-1] - 1))
         offsets.append(_aicc(x, y, offset=False) - _aicc(x, y, offset=True))
     for criterion, value in (("prediction", max(errors)), ("offset", max(offsets))):
-        yield row(criterion, Estimate(value, value, value, math.nan, 2 * len(BUDGETS)))
+        yield row(criterion, exact(value, 2 * len(BUDGETS)))
 
 
 def _aicc(x: np.ndarray, y: np.ndarray, offset: bool) -> float:

@@ -11,6 +11,7 @@ from utils.measures.statistics import Estimate, contrast
 from utils.models.families import FAMILIES
 from utils.models.training import LOSS_LEVELS
 
+EXACT = "exact"  # the rung of what needs no models and no images
 SURE = 1.96  # standard errors over images to either side of a mean
 
 
@@ -82,6 +83,11 @@ def row(criterion: str, found: Estimate, variant: str = "main") -> dict:
         **{name: getattr(found, name) for name in ("estimate", "low", "high", "p")},
         "models": found.n,
     }
+
+
+def exact(value: float, models: int) -> Estimate:
+    """A number without a spread, made of so many models."""
+    return Estimate(float(value), float(value), float(value), math.nan, models)
 
 
 def share_row(criterion: str, holds: pd.Series, models: int) -> dict:

@@ -10,16 +10,16 @@ from pathlib import Path
 import safetensors.torch
 from torch import nn
 
-from utils.experiments import cortex
 from utils.experiments.ablating import Ablate
 from utils.experiments.behaving import Behave, opened
-from utils.experiments.catalogue import CORTEX, EXPERIMENTS, RUNGS, Experiment
+from utils.experiments.catalogue import EXPERIMENTS, RUNGS, Experiment
 from utils.experiments.measuring import Measure
 from utils.experiments.pairing import Compare, Pair
 from utils.experiments.ranks import Ranks
 from utils.experiments.representing import Represent
 from utils.experiments.results import Summary, counted
 from utils.experiments.run import Condition, Sweep
+from utils.experiments.standalone import STANDALONE, record
 from utils.models import checkpoints, zoo
 from utils.models.architectures import Spec
 from utils.models.training import LOSS_LEVELS
@@ -58,7 +58,7 @@ class AtLoss(Condition):
 
 def file_of(name: str, rung: str, loss: float | None = None, out: Path = RESULTS) -> Path:
     """Where the table of an experiment is, or is to be."""
-    if name in CORTEX:
+    if name in STANDALONE:
         return out / f"{name}.csv"
     return out / rung / f"{name}{'' if loss is None else f'-loss-{loss}'}.csv"
 
@@ -67,7 +67,7 @@ def experiment(name: str, rung: str) -> Experiment:
     """The declared experiment; ValueError for an unknown one, and where it has no models."""
     if name not in EXPERIMENTS:
         raise ValueError(
-            f"There is no experiment {name!r}; there are {', '.join((*EXPERIMENTS, *CORTEX))}."
+            f"There is no experiment {name!r}; there are {', '.join((*EXPERIMENTS, *STANDALONE))}."
         )
     if not EXPERIMENTS[name].models(rung):
         raise ValueError(f"{name} has no models on the rung {rung}: choose another rung.")
@@ -95,8 +95,8 @@ def replicate(
     has no such checkpoint); with none at hand the summary is None. The table grows as models come.
     Raises ValueError for an unknown experiment, and what Sweep raises.
     """
-    if name in CORTEX:
-        return ranks.on_main(lambda: cortex.record(file_of(name, rung, out=out))), []
+    if name in STANDALONE:
+        return ranks.on_main(lambda: record(name, file_of(name, rung, out=out))), []
     declared = experiment(name, rung)
     if loss is not None and loss not in LOSS_LEVELS:
         levels = ", ".join(f"{level:g}" for level in LOSS_LEVELS)
@@ -194,9 +194,9 @@ def status(rung: str, out: Path = RESULTS) -> str:
         ready = [m for m in models if m not in done and m not in lacking]
         lines += [f"  to record: {', '.join(ready)}"] * bool(ready)
         lines += [f"  to train first: {', '.join(lacking)}"] * bool(lacking)
-    for name, asks in CORTEX.items():
+    for name, (asks, _, parts) in STANDALONE.items():
         finished = _finished(file_of(name, rung, out=out))
-        lines.append(f"{name}: {len(finished)} of {len(cortex.RECORDINGS)} recordings. {asks}")
+        lines.append(f"{name}: {len(finished)} of {len(parts)} parts recorded. {asks}")
     return "\n".join(lines)
 
 
