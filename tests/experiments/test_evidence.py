@@ -9,6 +9,7 @@ import pytest
 from utils.book import claims
 from utils.experiments.evidence import CLAIMS, evidence
 from utils.experiments.standalone import record
+from utils.models.architectures import Spec
 from utils.models.families import FAMILIES
 
 SCOPES = ("2/3", "all")
@@ -154,12 +155,24 @@ def test_the_gap_between_cnn_and_vit_falls_with_data_by_its_slope(tmp_path):
     assert verdict.verdict == claims.SUPPORTED
 
 
-def test_a_claim_with_half_of_its_variants_recorded_is_not_tested(tmp_path):
-    values = dict(zip(("vit-d2-h4", "vit-d4-h4", "vit-d12-h4"), (0.1, 0.5, 0.2), strict=True))
-    write(tmp_path, "ablation-depth", profiles(values, lambda model, *_: values[model]))
-    found, verdict = judged(tmp_path, "hu4")
-    assert (found["low"] < 0).all()
-    assert verdict.verdict == claims.NOT_TESTED  # half of the declared variants is not recorded
+def test_a_trend_with_a_design_unrecorded_is_not_tested(tmp_path):
+    decoupled = FAMILIES["decoupled"].members()
+    assert len(decoupled) == 16
+    heads = {name: Spec.parse(name).heads for name in decoupled}
+
+    def judge(models):
+        rows = profiles(
+            models,
+            lambda model, scope, quantity: 1 - 0.1 * math.log2(heads[model]),
+            quantities=("necessity N", "sufficiency K"),
+        )
+        write(tmp_path, "ablation-heads", rows)
+        return judged(tmp_path, "hu6")[0]
+
+    for models, judgeable in ((decoupled, True), (decoupled[1:], False)):
+        found = judge(models)
+        assert (("decoupled", "N, all layers, all") in found.index) is judgeable
+    assert judge(decoupled).loc[("decoupled", "N, all layers, all"), "models"] == 16
 
 
 VIT = ("vit-d6-h4", "vit-d6-h4-s1", "vit-d6-h4-s2")

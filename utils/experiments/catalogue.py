@@ -4,7 +4,7 @@
 results/<rung>/NAME.csv.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from utils.models import zoo
@@ -92,9 +92,8 @@ class Experiment:
         return [spec.short for spec in specs if self._asks(spec)]
 
     def _asks(self, spec: Spec) -> bool:
-        name = replace(spec, seed=0, rung="objects").short
         return (self.architectures is None or spec.family in self.architectures) and (
-            self.only is None or name in self.only
+            self.only is None or spec.design in self.only
         )
 
     def beside(self, model: str) -> list[str]:
@@ -193,6 +192,14 @@ EXPERIMENTS = {
         families=("cnn-depth", "variants"),
         architectures=CNNS,
         imagenet=PINNED_CNNS,
+    ),
+    # The same units as in a CNN, for a comparison of the two kinds.
+    **_ablation(
+        "ablation-mlp",
+        "Does a ViT depend on its strongest positions and MLP units as a CNN does?",
+        ("position", "unit"),
+        families=("heads", "variants"),
+        only=("vit-d6-h4", "vit-d6-h4-relu", "vit-d6-h4-gap"),
     ),
     "similarity": Experiment(
         "How alike are the blocks of a model, and how far does its attention reach?",

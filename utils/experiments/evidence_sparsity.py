@@ -83,10 +83,11 @@ def hu3(recorded: Recorded) -> Iterator[dict]:
 
 
 def _slope(found: pd.DataFrame, family: str, **chosen) -> Estimate | None:
+    """The slope over a family; None while one of its designs has no recorded model."""
     found = found[found["family"] == family] if len(found) else found
     for column, wanted in {"range": FEW, "weights": "trained", **chosen}.items():
         found = found[found[column] == wanted] if len(found) else found
-    if len(found) != 1:
+    if len(found) != 1 or found.iloc[0]["missing"]:
         return None
     row = found.iloc[0]
     return Estimate(row["slope"], row["low"], row["high"], row["p"], row["models"])

@@ -86,25 +86,31 @@ def _by_scope(table: pd.DataFrame) -> Iterator[dict]:
 def trends(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.DataFrame:
     """The slope per doubling of heads or depth of every family, measure and scope.
 
-    Columns family, varied, range, KEYS, models (with a value), undefined (recorded without one),
-    slope, low, high, p, detectable (see statistics.slope_per_doubling), tau, tau_p. NaN with fewer
-    than three models or two sizes.
+    Columns family, varied, range, KEYS, missing (designs of the family without a recorded model),
+    models (with a value), undefined (recorded without one), slope, low, high, p, detectable (see
+    statistics.slope_per_doubling), tau, tau_p. NaN with fewer than three models or two sizes.
     """
     found = values(rung, loss, out)
     rows = []
     for family, varied in SWEEPS.items():
-        members = set(FAMILIES[family].members())
-        if rung != "objects":
-            members = {f"{rung}/{name}" for name in members}
-        own = found[found["model"].isin(members)]
-        sizes = own["model"].map(lambda name, varied=varied: getattr(Spec.parse(name), varied))
-        own = own.assign(size=sizes.astype(float))
-        ranges = {FEW: own, SOME: own[own["size"] >= 4]} if varied == "heads" else {FEW: own}
-        for label, part in ranges.items():
-            for keys, models in part.groupby(KEYS, sort=False):
+        designs = [Spec.parse(name) for name in FAMILIES[family].names]
+        declared = {spec.design: float(getattr(spec, varied)) for spec in designs}
+        own = found.assign(design=found["model"].map(lambda name: _design(name, rung)))
+        own = own[own["design"].isin(declared)]
+        own = own.assign(size=own["design"].map(declared))
+        for label, least in {FEW: 1, SOME: 4}.items() if varied == "heads" else [(FEW, 1)]:
+            wanted = {name for name, size in declared.items() if size >= least}
+            for keys, models in own[own["size"] >= least].groupby(KEYS, sort=False):
                 about = {"family": family, "varied": varied, "range": label}
-                rows.append(about | dict(zip(KEYS, keys, strict=True)) | _trend(models))
+                about |= dict(zip(KEYS, keys, strict=True))
+                about["missing"] = len(wanted - set(models["design"]))
+                rows.append(about | _trend(models))
     return pd.DataFrame(rows)
+
+
+def _design(model: str, rung: str) -> str | None:
+    spec = Spec.parse(model)
+    return spec.design if spec is not None and spec.rung == rung else None
 
 
 def _trend(models: pd.DataFrame) -> dict:

@@ -1,7 +1,7 @@
 """The embedded families: how a model is named, and how it is built from timm's parts."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, partialmethod
 
 import torch
@@ -106,6 +106,11 @@ class Spec:
     def short(self) -> str:
         """The name with every default left out."""
         return self._format(short=True)
+
+    @property
+    def design(self) -> str:
+        """The short name without rung and seed: what models of one family share or differ in."""
+        return replace(self, rung="objects", seed=0).short
 
     @property
     def canonical(self) -> str:

@@ -133,7 +133,7 @@ def _row(name: str, entry: dict) -> dict:
         depth=known.depth,
         heads=known.heads,
         width=known.width,
-        head_dim=known.width // known.heads if known.heads else None,
+        head_dim=known.head_dim,
         seed=known.seed,
         data_fraction=known.data_percent / 100,
         source="embedded",
