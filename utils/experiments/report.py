@@ -1,9 +1,8 @@
-"""`python -m utils.experiments.report`: the trends that the recorded results show, with intervals.
+"""The trends that recorded results show, with intervals.
 
 Every number is of trained models: one point each, intervals over seeds and sizes, never images.
 """
 
-import argparse
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +39,8 @@ OF_PROFILES = {
     "I_rem": "I_rem",
     "I_keep": "I_keep",
 }
-KEYS = ["measure", "unit", "scope", "replaced_by", "weights"]
+TOGETHER = ["scope", "replaced_by", "weights"]  # what one measurement of a model has in common
+KEYS = ["measure", "unit", *TOGETHER]
 
 
 def values(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.DataFrame:
@@ -103,7 +103,9 @@ def trends(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.Data
             for keys, models in own[own["size"] >= least].groupby(KEYS, sort=False):
                 about = {"family": family, "varied": varied, "range": label}
                 about |= dict(zip(KEYS, keys, strict=True))
-                about["missing"] = len(wanted - set(models["design"]))
+                # What was measured of a model may lack one number: the average of a single head.
+                beside = own[(own[TOGETHER] == models[TOGETHER].iloc[0]).all(axis=1)]
+                about["missing"] = len(wanted - set(beside["design"]))
                 rows.append(about | _trend(models))
     return pd.DataFrame(rows)
 
@@ -123,48 +125,3 @@ def _trend(models: pd.DataFrame) -> dict:
         ranks = rank_trend(known["size"], known["value"])
         numbers |= {"detectable": line.detectable, "tau": ranks.estimate, "tau_p": ranks.p}
     return counts | numbers
-
-
-def report(rung: str, loss: float | None = None, out: Path = RESULTS) -> str:
-    """The table of `trends` as Markdown, for results/README.md."""
-    table = trends(rung, loss, out)
-    at = "training ended" if loss is None else f"the training loss fell below {loss:g} nats"
-    lines = [
-        f"Slope per doubling, rung {rung}, models as they were when {at}: 95 % t-interval, one",
-        "point per trained model; the residuals about the line supply it. Smallest: the slope that",
-        "the design finds in 80 % of its repetitions. τ: Kendall's τ-b, p by permutation.",
-        "",
-        "| family | doubled | measure | scope | ablated by | weights | models | slope | p "
-        "| smallest | τ (p) |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in table.itertuples():
-        doubled = row.varied if row.range == FEW else f"{row.varied}, {row.range}"
-        unit = f" ({row.unit})" if row.unit not in ("class", "all", "attention") else ""
-        undefined = f" ({row.undefined} undefined)" if row.undefined else ""
-        if math.isnan(row.slope):
-            numbers = ["–"] * 4
-        else:
-            numbers = [
-                f"{row.slope:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
-                f"{row.p:.3f}",
-                f"{row.detectable:.3f}",
-                f"{row.tau:+.2f} ({row.tau_p:.3f})",
-            ]
-        cells = [row.family, doubled, row.measure + unit, row.scope, row.replaced_by, row.weights]
-        lines.append("| " + " | ".join([*cells, f"{row.models}{undefined}", *numbers]) + " |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Print the report."""
-    parser = argparse.ArgumentParser("python -m utils.experiments.report", description=__doc__)
-    parser.add_argument("--rung", choices=("objects", "cifar10"), default="objects")
-    parser.add_argument("--loss", type=float, help="of models at equal loss (default: as trained)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the tables")
-    options = parser.parse_args()
-    print(report(options.rung, options.loss, options.results))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,141 @@
+"""`python -m utils.experiments.readme`: writes results/README.md from the tables beside it.
+
+Every sentence with a number is computed. The verdicts on the claims are the book's (chapter 6).
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from utils.experiments.recorded import Recorded
+from utils.experiments.replicating import RESULTS
+from utils.experiments.report import FEW
+from utils.models.training import LOSS_LEVELS
+
+LEVEL = 0.03  # per doubling: what the claims take to be worth finding
+RUNGS = ("objects", "cifar10")  # those with models that differ in one thing at a time
+SPARSITY = ("Gini, per head", "Gini, head-averaged", "Gini, population", "N", "K", "N_place")
+OVERLAP = ("placement overlap O", "I_rem", "I_keep")
+# Question → the families that answer it, and the measures in which they do.
+QUESTIONS = {
+    "Does depth raise sparsity?": (("depth", "cnn-depth"), SPARSITY),
+    "Do heads lower it, at a fixed width (so that heads shrink as their number grows)?": (
+        ("heads",),
+        SPARSITY,
+    ),
+    "… at a fixed head dimension (so that the width grows)?": (("width",), SPARSITY),
+    "… heads and head dimension decoupled?": (("decoupled",), SPARSITY),
+    "Does overlap explain it?": (("heads", "decoupled"), OVERLAP),
+}
+COLUMNS = """\
+| family | models at | measure | scope | models | slope per doubling | answer |
+|---|---|---|---|---|---|---|"""
+HEAD = """\
+# Recorded results
+
+One table for every experiment and rung, and beside each a .json that says where its numbers come
+from: commit, versions, device, seconds, weights. `python -m utils replicate --status` says what is
+missing, `python -m utils replicate` records it, and `python -m utils.experiments.readme` writes
+this page anew. Chapter 6 of the book judges the claims by rules that were fixed before any table
+was recorded.
+
+{tables}
+
+## How to read the answers
+
+A slope is per **doubling** of heads or depth, least squares over trained models, one point each,
+with a 95 % t-interval from the residuals; where there is one seed, these hold chance and any bend
+of the true curve. *Rises* and *falls*: the interval excludes zero. *Level*: it lies within
+±{level:g}, the smallest slope of interest. *Undecided*: neither; then follows the smallest slope
+that the design would have found in 80 % of its repetitions. Nothing is adjusted for the number of
+lines: of a hundred without a slope, about five rise or fall by chance.
+
+Trained weights; ablations by zero, of one block at a share of the depth or of all together; N is
+necessity, K sufficiency, N_place the place index; "undefined" counts models without the number,
+such as those that do not rely on what is ablated, of which no share can be taken. A family is
+listed once each of its designs is recorded.
+"""
+
+
+def _tables(out: Path) -> str:
+    lines = [
+        "| table | conditions | models | images | seconds | commits |",
+        "|---|---|---|---|---|---|",
+    ]
+    for file in sorted(out.rglob("*.json")):
+        record = json.loads(file.read_text())
+        done = record["conditions"]
+        models = {name.split(" ")[0] for name in done} if file.parent != out else "–"
+        seconds = sum(each["seconds"] for each in done.values())
+        commits = sorted({record["sources"][each["source"]]["commit"] for each in done.values()})
+        name = file.relative_to(out).with_suffix(".csv").as_posix()
+        cells = [
+            f"[{name}]({name})",
+            len(done),
+            models if models == "–" else len(models),
+            record["configuration"].get("n", "–"),
+            f"{seconds:,.0f}",
+            ", ".join(commits),
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def answer(line) -> str:
+    """What a row of `report.trends` says, in words."""
+    if math.isnan(line.slope):
+        return "no line: fewer than three models with a value"
+    if line.low > 0 or line.high < 0:
+        return "rises" if line.low > 0 else "falls"
+    if max(-line.low, line.high) < LEVEL:
+        return "level"
+    return f"undecided; {line.detectable:.3f} would have been found"
+
+
+def _answers(
+    trends: pd.DataFrame, families: tuple[str, ...], measures: tuple[str, ...], at: str
+) -> Iterator[str]:
+    if not len(trends):
+        return
+    own = trends[trends["family"].isin(families) & trends["measure"].isin(measures)]
+    own = own[(own["weights"] == "trained") & (own["range"] == FEW) & (own["missing"] == 0)]
+    own = own[own["replaced_by"].isin(("", "zero")) & (own["unit"] != "channel")]
+    for line in own.itertuples():
+        unit = f" ({line.unit}s)" if line.unit in ("position", "unit") else ""
+        undefined = f" ({line.undefined} undefined)" if line.undefined else ""
+        number = f"{line.slope:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
+        cells = [
+            line.family,
+            at,
+            line.measure + unit,
+            line.scope,
+            f"{line.models}{undefined}",
+            "–" if math.isnan(line.slope) else number,
+            answer(line),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def page(out: Path = RESULTS) -> str:
+    """The page of all recorded results, Markdown."""
+    parts = [HEAD.format(tables=_tables(out), level=LEVEL)]
+    for rung in RUNGS:
+        recorded = Recorded(rung, out)
+        parts.append(f"## The rung {rung}\n")
+        ends = {None: "end of training"} | {loss: f"loss {loss:g}" for loss in LOSS_LEVELS}
+        found = {at: recorded.trends(loss) for loss, at in ends.items()}
+        for question, (families, measures) in QUESTIONS.items():
+            rows = [row for at, t in found.items() for row in _answers(t, families, measures, at)]
+            absent = [name for name in families if not any(f"| {name} |" in row for row in rows)]
+            parts.append(f"### {question}\n")
+            if rows:
+                parts += [f"{COLUMNS}\n" + "\n".join(rows) + "\n"]
+            parts += [f"Not recorded for every design: {', '.join(absent)}.\n"] * bool(absent)
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    (RESULTS / "README.md").write_text(page())
