@@ -4,24 +4,28 @@ Chapters show their own claims from it, and chapter 6 all of them; a verdict tha
 stands beside an assert on `verdict_of`, so that the two cannot drift apart.
 """
 
+import html
 import math
+import textwrap
 from functools import cache
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from utils.book import claims, plotting
+from utils.book.bases import commands, lacking, link
 from utils.experiments.evidence import evidence
 from utils.experiments.replicating import RESULTS
 
-# Colours that keep apart for colour-blind eyes, and marks for those who see none.
+# Marks for those who see no colours, colours that keep apart for colour-blind eyes, and the ink.
 MARKS = {
-    claims.SUPPORTED: ("✓", plotting.COLOURS["mixer"]),
-    claims.NOT_SUPPORTED: ("✗", plotting.COLOURS["cnn"]),
-    claims.MIXED: ("±", plotting.COLOURS["highlight"]),
-    claims.UNDECIDED: ("?", plotting.COLOURS["control"]),
-    claims.NOT_TESTED: ("·", "#d9d9d9"),
+    claims.SUPPORTED: ("✓", plotting.COLOURS["mixer"], "white"),
+    claims.NOT_SUPPORTED: ("✗", plotting.COLOURS["cnn"], "white"),
+    claims.MIXED: ("±", plotting.COLOURS["highlight"], "black"),
+    claims.UNDECIDED: ("?", plotting.COLOURS["control"], "white"),
+    claims.NOT_TESTED: ("–", "#e6e6e6", plotting.COLOURS["neutral"]),
 }
 RUNG_NAMES = {
     "objects": "objects",
@@ -37,8 +41,9 @@ def recorded() -> pd.DataFrame:
     return evidence(RESULTS)
 
 
-def _exact(found: pd.DataFrame) -> pd.DataFrame:
-    return found[list(claims.EVIDENCE)]
+@cache
+def _recorded_verdicts() -> pd.DataFrame:
+    return verdicts(recorded())
 
 
 def verdicts(found: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -46,8 +51,11 @@ def verdicts(found: pd.DataFrame | None = None) -> pd.DataFrame:
 
     found : evidence as experiments.evidence gives it (default: what is recorded). Chapter 6.
     """
-    found = recorded() if found is None else found
-    return pd.DataFrame([vars(verdict) for verdict in claims.verdicts(_exact(found))])
+    if found is None:
+        return _recorded_verdicts().copy()
+    return pd.DataFrame(
+        [vars(verdict) for verdict in claims.verdicts(found[list(claims.EVIDENCE)])]
+    )
 
 
 def verdict_of(claim: str, rung: str = "objects") -> str:
@@ -55,72 +63,181 @@ def verdict_of(claim: str, rung: str = "objects") -> str:
 
     KeyError for a claim or rung that the board does not have.
     """
-    found = verdicts().set_index(["claim", "rung"])["verdict"]
+    found = _recorded_verdicts().set_index(["claim", "rung"])["verdict"]
     if (claim, rung) not in found.index:
         raise KeyError(f"The board has no claim {claim!r} on the rung {rung!r}.")
     return found.loc[claim, rung]
-
-
-def table(*ids: str) -> pd.DataFrame:
-    """Statement and verdict, on each rung, of some claims (all if none is named). Chapter 6."""
-    wide = verdicts().pivot(index="claim", columns="rung", values="verdict")
-    wide = wide.reindex(columns=list(RUNG_NAMES)).rename(columns=RUNG_NAMES).fillna("")
-    wide = wide.loc[list(ids) or [claim.id for claim in claims.CLAIMS]]
-    wide.insert(0, "says", [claims.BY_ID[claim].statement for claim in wide.index])
-    return wide
-
-
-def reasons(*ids: str) -> pd.DataFrame:
-    """For every claim and rung: verdict, and the criterion or reason that decided. Chapter 6."""
-    found = verdicts().set_index("claim")
-    return found.loc[list(ids)] if ids else found
 
 
 def effects(*ids: str) -> pd.DataFrame:
     """What was measured for some claims: quantity, variant, estimate, interval, models."""
     found = recorded()
     found = found[found["claim"].isin(ids or list(claims.BY_ID))]
-    quantity = {
-        (claim.id, criterion.name): criterion.quantity
-        for claim in claims.CLAIMS
-        for criterion in (*claim.criteria, *filter(None, [claim.fallback]))
-    }
-    names = [quantity[row.claim, row.criterion] for row in found.itertuples()]
+    names = [_quantity(row.claim, row.criterion) for row in found.itertuples()]
     found = found.assign(quantity=names, interval=[_interval(row) for row in found.itertuples()])
     shown = ["claim", "rung", "quantity", "variant", "estimate", "interval", "models"]
     return found[shown].round(3).reset_index(drop=True)
 
 
+def _quantity(claim: str, criterion: str) -> str:
+    declared = claims.BY_ID[claim]
+    every = (*declared.criteria, *filter(None, [declared.fallback]))
+    return next(one.quantity for one in every if one.name == criterion)
+
+
 def _interval(row) -> str:
+    if math.isnan(row.estimate):
+        return "(too few models)"
     if math.isnan(row.low):
-        return "share, no interval"
+        return "(a share, no interval)"
     if math.isinf(row.low):
-        return "too few seeds"
-    return f"[{row.low:+.3f}, {row.high:+.3f}]"
+        return "(too few seeds for an interval)"
+    return f"[{row.low:+.3f}, {row.high:+.3f}]".replace("-", "−")
 
 
-def figure(*ids: str, statements: bool = True) -> Figure:
+def _evidence_on(claim: str, rung: str) -> pd.DataFrame:
+    found = recorded()
+    return found[(found["claim"] == claim) & (found["rung"] == rung)]
+
+
+def _measured(claim: str, rung: str) -> str:
+    """Effect and interval of the first criterion that has a value; empty if none has."""
+    found = _evidence_on(claim, rung).dropna(subset="estimate")
+    if not len(found):
+        return ""
+    row = next(found.itertuples())
+    variant = "" if row.variant == "main" else f" ({row.variant})"
+    sign = "" if math.isnan(row.low) else "+"  # a share has none
+    estimate = f"{row.estimate:{sign}.3f}".replace("-", "−")
+    numbers = f"**{estimate}** {_interval(row)}, {row.models} model{'s' * (row.models != 1)}"
+    return f"{_quantity(claim, row.criterion)}{variant}: {numbers}"
+
+
+def _rows(*ids: str) -> dict[str, pd.DataFrame]:
+    found = _recorded_verdicts()
+    chosen = ids or tuple(claims.BY_ID)
+    if unknown := [name for name in chosen if name not in claims.BY_ID]:
+        raise KeyError(f"The board has no claim {unknown[0]!r}.")
+    return {claim: found[found["claim"] == claim] for claim in chosen}
+
+
+def _because(row) -> str:
+    """What decided, in the words of the rule; what is missing is said by `lacking`."""
+    if row.because in ("", "not recorded on this rung"):
+        return ""
+    names = {criterion.name for criterion in claims.BY_ID[row.claim].criteria}
+    if not set(row.because.split(", ")) <= names:
+        return f" ({row.because})"
+    return f" ({'open' if row.verdict == claims.UNDECIDED else 'because of'}: {row.because})"
+
+
+def _marked(rows: pd.DataFrame) -> list[str]:
+    """A line for each verdict of a claim, with the rungs on which it is so."""
+    by_verdict: dict[str, list[str]] = {}
+    for row in rows.itertuples():
+        said = f"{MARKS[row.verdict][0]} **{row.verdict}**{_because(row)}"
+        by_verdict.setdefault(said, []).append(RUNG_NAMES[row.rung])
+    return [f"{said} on {', '.join(rungs)}" for said, rungs in by_verdict.items()]
+
+
+def table(*ids: str) -> Markdown:
+    """The board in words, one row a claim (all if none is named): mark and verdict on each rung,
+    effect and interval, what is lacking, with the commands for its first rung, and where it is
+    shown. Chapter 6."""
+    lines = ["| claim and verdicts | measured, and what is lacking |", "|---|---|"]
+    for claim, rows in _rows(*ids).items():
+        left = [f"**{claims.BY_ID[claim].statement}** ({claim})", *_marked(rows)]
+        right = []
+        for rung in rows["rung"]:
+            notes = filter(None, (_measured(claim, rung), lacking(claim, rung)))
+            right.append(f"{RUNG_NAMES[rung]}: {'; '.join(notes)}.")
+        if steps := commands(claim, rows["rung"].iloc[0]):
+            right.append(f"To fill: {steps}.")
+        left.append(f"Shown in {link(claim)}")
+        lines.append(f"| {'<br>'.join(left)} | {'<br>'.join(right)} |")
+    return Markdown("\n".join(lines))
+
+
+def box(*ids: str) -> Markdown:
+    """Claims with verdicts on each rung, and effect and interval, to close a chapter with."""
+    parts = []
+    for claim, rows in _rows(*ids).items():
+        lines = [f"**{claims.BY_ID[claim].statement}** ({claim})", *_marked(rows)]
+        measured = ((rung, _measured(claim, rung)) for rung in rows["rung"])
+        lines += [f"{RUNG_NAMES[rung]}: {note}" for rung, note in measured if note]
+        parts.append("\n".join(f"> {line}  " for line in lines))
+    return Markdown("\n\n".join(parts))
+
+
+def conclusion(rung: str = "objects") -> Markdown:
+    """The claims of one rung under the five verdicts. Chapter 6."""
+    found = _recorded_verdicts()
+    found = found[found["rung"] == rung]
+    lines = []
+    for verdict, (mark, *_) in MARKS.items():
+        names = found.loc[found["verdict"] == verdict, "claim"]
+        said = " ".join(f"{claims.BY_ID[name].statement[:-1]} ({name});" for name in names)
+        lines.append(f"- {mark} **{verdict}** ({len(names)}): {said[:-1] or 'none'}.")
+    return Markdown("\n".join(lines))
+
+
+def small() -> str:
+    """The claims of Hu, Zhang and Zhao with their marks, as HTML for the landing page."""
+    badge = (
+        "display:inline-block;width:1.5em;border-radius:50%;text-align:center;font-weight:bold;"
+        "line-height:1.5em;margin-right:.3em;"
+    )
+
+    def marked(verdict: str, where: str) -> str:
+        mark, ground, ink = MARKS[verdict]
+        label = html.escape(f"{verdict}{where}")
+        return (
+            f'<span role="img" aria-label="{label}" title="{label}" '
+            f'style="{badge}background:{ground};color:{ink}">{mark}</span>'
+        )
+
+    lines, cell = [], "padding:.25em .3em;border-bottom:1px solid #8888;text-align:left"
+    for claim, rows in _rows(*(c.id for c in claims.CLAIMS if c.sources == claims.HU)).items():
+        marks = "".join(
+            marked(row.verdict, f" on {RUNG_NAMES[row.rung]}") for row in rows.itertuples()
+        )
+        statement = html.escape(claims.BY_ID[claim].statement)
+        lines.append(
+            f'<tr><td style="{cell}">{statement}</td>'
+            f'<td style="{cell};white-space:nowrap">{marks}</td></tr>'
+        )
+    legend = " ".join(
+        f'<span style="white-space:nowrap">{marked(verdict, "")}{verdict}</span>'
+        for verdict in MARKS
+    )
+    return (
+        f'<table style="width:100%;border-collapse:collapse;margin:0">{"".join(lines)}</table>'
+        f'<p style="font-size:.9em;margin:.6em 0">Marks from left to right: objects, CIFAR-10 and, '
+        f"where there are three, ImageNet. {legend}</p>"
+    )
+
+
+def figure(*ids: str) -> Figure:
     """A mark for every claim and rung; empty where the claim is not for that rung. Chapter 6."""
-    wide = table(*ids)
-    rungs = list(RUNG_NAMES.values())
-    height = 0.34 * len(wide) + 0.9
-    made, ax = plt.subplots(figsize=(plotting.WIDTH, height))
-    for y in range(len(wide)):
-        for x, rung in enumerate(rungs):
-            if verdict := wide.iloc[y][rung]:
-                mark, colour = MARKS[verdict]
-                ax.scatter(x, y, s=230, color=colour, edgecolor="none")
-                ax.text(x, y, mark, ha="center", va="center", color="white", weight="bold")
-    names = [f"{row.says}  {claim}" if statements else claim for claim, row in wide.iterrows()]
-    ax.set_yticks(range(len(wide)), names, fontsize=9)
+    chosen = _rows(*ids)
+    rungs = list(RUNG_NAMES)
+    names = [textwrap.fill(claims.BY_ID[claim].statement, 42) for claim in chosen]
+    made, ax = plt.subplots(figsize=(plotting.WIDTH, 0.44 * len(chosen) + 1.4))
+    for y, rows in enumerate(chosen.values()):
+        for row in rows.itertuples():
+            mark, ground, ink = MARKS[row.verdict]
+            x = rungs.index(row.rung)
+            ax.scatter(x, y, s=300, color=ground, edgecolor="none")
+            ax.text(x, y, mark, ha="center", va="center", color=ink, weight="bold", size=13)
+    ax.set_yticks(range(len(chosen)), names, fontsize=11, linespacing=1.05)
     ax.xaxis.tick_top()
-    ax.set_xticks(range(len(rungs)), rungs, rotation=40, ha="left", fontsize=9)
-    ax.set(xlim=(-0.5, len(rungs) - 0.5), ylim=(len(wide) - 0.4, -0.6))
+    ax.set_xticks(range(len(rungs)), RUNG_NAMES.values(), rotation=50, ha="left", fontsize=11)
+    ax.set(xlim=(-0.5, len(rungs) - 0.5), ylim=(len(chosen) - 0.4, -0.6))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     handles = [
-        plt.Line2D([], [], marker="o", ls="", color=colour, label=f"{mark} {verdict}", ms=9)
-        for verdict, (mark, colour) in MARKS.items()
+        plt.Line2D([], [], marker="o", ms=10, ls="", color=ground, label=f"{mark} {verdict}")
+        for verdict, (mark, ground, _) in MARKS.items()
     ]
-    made.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
+    made.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=11)
     return made

@@ -13,6 +13,7 @@ import pandas as pd
 from utils.experiments.recorded import Recorded
 from utils.experiments.replicating import RESULTS
 from utils.experiments.report import FEW
+from utils.measures.statistics import rank_trend
 from utils.models.training import LOSS_LEVELS
 
 LEVEL = 0.03  # per doubling: what the claims take to be worth finding
@@ -31,8 +32,8 @@ QUESTIONS = {
     "Does overlap explain it?": (("heads", "decoupled"), OVERLAP),
 }
 COLUMNS = """\
-| family | models at | measure | scope | models | slope per doubling | answer |
-|---|---|---|---|---|---|---|"""
+| family | models at | measure | scope | models | slope per doubling | τ (p) | answer |
+|---|---|---|---|---|---|---|---|"""
 HEAD = """\
 # Recorded results
 
@@ -50,7 +51,8 @@ A slope is per **doubling** of heads or depth, least squares over trained models
 with a 95 % t-interval from the residuals; where there is one seed, these hold chance and any bend
 of the true curve. *Rises* and *falls*: the interval excludes zero. *Level*: it lies within
 ±{level:g}, the smallest slope of interest. *Undecided*: neither; then follows the smallest slope
-that the design would have found in 80 % of its repetitions. Nothing is adjusted for the number of
+that the design would have found in 80 % of its repetitions. τ is Kendall's τ-b, p by permuting
+the models. Nothing is adjusted for the number of
 lines: of a hundred without a slope, about five rise or fall by chance.
 
 Trained weights; ablations by zero, of one block at a share of the depth or of all together; N is
@@ -106,14 +108,19 @@ def _answers(
     for line in own.itertuples():
         unit = f" ({line.unit}s)" if line.unit in ("position", "unit") else ""
         undefined = f" ({line.undefined} undefined)" if line.undefined else ""
-        number = f"{line.slope:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
+        slope = tau = "–"
+        if not math.isnan(line.slope):
+            slope = f"{line.slope:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
+            ranks = rank_trend(line.sizes, line.values)
+            tau = f"{ranks.estimate:+.2f} ({ranks.p:.3f})"
         cells = [
             line.family,
             at,
             line.measure + unit,
             line.scope,
             f"{line.models}{undefined}",
-            "–" if math.isnan(line.slope) else number,
+            slope,
+            tau,
             answer(line),
         ]
         yield f"| {' | '.join(cells)} |"

@@ -12,7 +12,7 @@ import pandas as pd
 from utils.experiments.catalogue import EXPERIMENTS
 from utils.experiments.layers import SCOPES, at_scope
 from utils.experiments.replicating import RESULTS, file_of
-from utils.measures.statistics import rank_trend, slope_per_doubling
+from utils.measures.statistics import slope_per_doubling
 from utils.models.architectures import Spec
 from utils.models.families import FAMILIES
 
@@ -88,7 +88,8 @@ def trends(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.Data
 
     Columns family, varied, range, KEYS, missing (designs of the family without a recorded model),
     models (with a value), undefined (recorded without one), slope, low, high, p, detectable (see
-    statistics.slope_per_doubling), tau, tau_p. NaN with fewer than three models or two sizes.
+    statistics.slope_per_doubling; NaN with fewer than three models or two sizes), sizes and values
+    of the models with a value.
     """
     found = values(rung, loss, out)
     rows = []
@@ -118,10 +119,10 @@ def _design(model: str, rung: str) -> str | None:
 def _trend(models: pd.DataFrame) -> dict:
     known = models.dropna(subset="value")
     counts = {"models": len(known), "undefined": len(models) - len(known)}
-    numbers = dict.fromkeys(("slope", "low", "high", "p", "detectable", "tau", "tau_p"), math.nan)
+    numbers = dict.fromkeys(("slope", "low", "high", "p", "detectable"), math.nan)
+    numbers |= {"sizes": tuple(known["size"]), "values": tuple(known["value"])}
     if len(known) >= 3 and known["size"].nunique() >= 2:
         line = slope_per_doubling(known["size"], known["value"])
         numbers |= {"slope": line.estimate, "low": line.low, "high": line.high, "p": line.p}
-        ranks = rank_trend(known["size"], known["value"])
-        numbers |= {"detectable": line.detectable, "tau": ranks.estimate, "tau_p": ranks.p}
+        numbers["detectable"] = line.detectable
     return counts | numbers

@@ -1,0 +1,150 @@
+"""Where each claim is shown, what it is judged from, and how much of that is recorded."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+
+from utils.book import claims
+from utils.experiments.catalogue import EXPERIMENTS
+from utils.experiments.recorded import EXACT, Recorded
+from utils.experiments.replicating import RESULTS, file_of
+from utils.experiments.standalone import STANDALONE
+from utils.models import zoo
+from utils.models.training import LOSS_LEVELS
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Where a claim is shown, and what it is judged from.
+
+    chapter, section : a notebook's name and a heading in it; experiments : whose tables;
+    families : of the models in them
+    """
+
+    chapter: str
+    section: str
+    experiments: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
+
+
+VITS, CNNS = ("heads", "depth"), ("cnn-depth",)
+SWEEPS, OTHERS = (*VITS, *CNNS), "Raghu and colleagues, and the others"
+NEURONS, TRENDS = ("4_neuron_sparsity", "What is left of the claim"), "5_2_depth_and_heads"
+HEADS = ("sparseness", "ablation-heads", "ablation-heads-all")
+
+
+def _later(experiment: str, *families: str) -> Basis:
+    return Basis("6_claims", OTHERS, (experiment,), families or SWEEPS)
+
+
+BASES = {
+    "hu1": Basis("3_attention_sparsity", "Over layers", ("sparseness",), VITS),
+    "hu2": Basis("3_attention_sparsity", "Do heads and layers agree?", ("representation",), VITS),
+    "hu3": Basis(
+        "5_1_ablation",
+        "What is left of the claim",
+        ("ablation-heads-all", "ablation-depth-all"),
+        VITS,
+    ),
+    "hu4": Basis(
+        TRENDS, "Depth of Vision Transformers", ("ablation-depth", "ablation-depth-all"), ("depth",)
+    ),
+    "hu5": Basis(TRENDS, "Depth of CNNs", ("ablation-cnn", "ablation-cnn-all"), CNNS),
+    "hu6": Basis(TRENDS, "Head dimension apart", HEADS, ("decoupled", "heads")),
+    "hu7": Basis(TRENDS, "Overlap of effects", HEADS, ("decoupled",)),
+    "hu8": Basis(*NEURONS, ("sparseness",), CNNS),
+    "hu9": Basis("2_1_visual_system", "Is sparser more evolved?"),
+    "hu10": _later("accuracy", "data", "depth", "cnn-depth"),
+    "ra1": _later("similarity"),
+    "ra2": Basis("3_attention_sparsity", "How far each head looks", ("similarity",), SWEEPS),
+    "ra3": _later("representation"),
+    "ra4": _later("representation", *SWEEPS, "variants"),
+    "ra5": _later("pairs", *SWEEPS, "data"),
+    "ra6": _later("pairs", *SWEEPS, "variants"),
+    "ra7": _later("representation"),
+    "pk": _later("representation"),
+    "co": Basis("6_claims", OTHERS, ("convolution",)),
+    "zh": _later("accuracy", "compute"),
+    "ba1": _later("attack"),
+    "ba2": _later("behaviour"),
+    "tu1": Basis("6_claims", OTHERS),
+    "tu2": _later("cue-conflict"),
+    "sm1": _later("accuracy", "compute"),
+    "sm2": _later("accuracy", "compute"),
+    "pe": _later("behaviour", *SWEEPS, "variants"),
+    "ti": _later("behaviour"),
+}
+NO_TABLE = {
+    "tu1": "it takes trials of human observers on the same pictures, which are not here",
+}
+
+
+@cache
+def _done(experiment: str, rung: str) -> Counter:
+    """How many conditions of each model are recorded."""
+    record = file_of(experiment, rung, out=RESULTS).with_suffix(".json")
+    conditions = json.loads(record.read_text())["conditions"] if record.exists() else []
+    return Counter(condition.split(" ")[0] for condition in conditions)
+
+
+@cache
+def _progress(claim: str, rung: str) -> tuple[int, int, list[str]]:
+    """Of how many models (or parts) everything is recorded that a claim is judged from, how many
+    are declared, and the experiments that still lack some."""
+    basis, asked, unfinished, waiting = BASES[claim], set(), set(), []
+    members = Recorded(rung, RESULTS).members(*basis.families)
+    for experiment in basis.experiments:
+        if experiment in STANDALONE:
+            parts = STANDALONE[experiment].parts
+            done = _done(experiment, rung).total()
+            return done, len(parts), [experiment] * (done < len(parts))
+        declared = EXPERIMENTS[experiment]
+        models = {m for m in declared.models(rung) if rung == "imagenet" or m in members}
+        models = {m for m in models if declared.count(m)}
+        lacks = {m for m in models if _done(experiment, rung)[m] < declared.count(m)}
+        asked, unfinished = asked | models, unfinished | lacks
+        waiting += [experiment] * bool(lacks)
+    return len(asked - unfinished), len(asked), waiting
+
+
+def lacking(claim: str, rung: str) -> str:
+    """How much is recorded of what a claim is judged from, or why nothing can be; Markdown."""
+    if reason := claims.BY_ID[claim].reason or NO_TABLE.get(claim):
+        return reason
+    done, asked, _ = _progress(claim, rung)
+    if not asked:
+        return "none of its models is trained here"
+    return f"{done} of {asked} {'parts' if rung == EXACT else 'models'} recorded"
+
+
+@cache
+def commands(claim: str, rung: str = "objects") -> str:
+    """The commands, in Markdown and in order, that would fill what a claim still lacks; each goes
+    after `python -m utils`. Empty where nothing is lacking."""
+    basis, steps = BASES[claim], []
+    _, asked, experiments = _progress(claim, rung)
+    if not asked:
+        return ""
+    ending = {"objects": "", "cifar10": " --rung cifar10"}
+    ending = ending.get(rung, " --rung imagenet --data photographs/")
+    members = Recorded(rung, RESULTS).members(*basis.families)
+    if rung != "imagenet" and members - set(zoo.manifest()):
+        families = basis.families if rung == "objects" else ("cifar10",)
+        steps.append(f"`train --family {' '.join(families)}`")
+    if experiments:
+        steps.append(f"`replicate {' '.join(experiments)}{ending}`")
+    at_loss = any("equal loss" in v for c in claims.BY_ID[claim].criteria for v in c.variants)
+    files = (
+        file_of(name, rung, loss, RESULTS) for name in basis.experiments for loss in LOSS_LEVELS
+    )
+    if at_loss and not any(file.exists() for file in files):
+        steps.append(f"`replicate {' '.join(basis.experiments)}{ending} --loss NATS`")
+    return ", then ".join(steps)
+
+
+def link(claim: str) -> str:
+    """A Markdown link to the chapter that shows a claim, under its number and the section."""
+    basis = BASES[claim]
+    number = ".".join(part for part in basis.chapter.split("_") if part.isdigit())
+    return f"[{number}, {basis.section}]({basis.chapter}.ipynb)"
