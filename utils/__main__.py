@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from utils.experiments.commands import add_replicate, add_train
+from utils.experiments.book_commands import add_replicate, add_train
 from utils.experiments.ranks import RankLost, Ranks
 from utils.experiments.results import NotWritten
 from utils.experiments.sweep_commands import READINGS, add_ablate
