@@ -16,7 +16,7 @@ class Family:
 
     maps: number of maps in one forward pass; class_rows: how many of them have a class row;
     left_out: number of attention layers without a map over positions; raw: the axes of the eager
-    softmax where it is not [batch, heads, queries, keys]: see ARRANGE in the test.
+    softmax where it is not [batch, heads, queries, keys]: see ARRANGE in eager.py.
     """
 
     name: str

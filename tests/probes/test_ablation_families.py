@@ -7,10 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from eager import ARRANGE, build, every_softmax
 from families import FAMILIES
 from naive_ablation import lively
-from test_attention_families import ARRANGE, build
-from torch.nn.modules import module as module_hooks
 
 from utils.probes import AblationSpec, Ablator, AttentionProbe
 
@@ -18,45 +17,24 @@ from utils.probes import AblationSpec, Ablator, AttentionProbe
 @contextmanager
 def eager(model, monkeypatch, layer, raw, change):
     """The model unfused, with the softmax of one layer changed in place by `change`."""
-    running = []
     wanted, _, number = layer.partition("#")
-    names = {module: name for name, module in model.named_modules()}
-    softmax, seen = torch.Tensor.softmax, []
+    seen = []
 
-    def changed(x, dim=None, dtype=None):
-        weights = softmax(x, dim=dim, dtype=dtype)
-        if x.ndim >= 3 and dim in (-1, x.ndim - 1):
-            owner = next(m for m in reversed(running) if not m.__module__.startswith("torch."))
-            if names[owner] == wanted:
-                lead = weights.shape[:-2]
-                places = torch.arange(lead.numel()).reshape(*lead, 1, 1)
-                flat = weights.flatten(0, -3)
-                for part in ARRANGE[raw](places, getattr(owner, "num_heads", 1)):
-                    seen.append(layer)
-                    if len(seen) == int(number or 1):
-                        maps = flat[part.flatten()].unflatten(0, part.shape[:2])
-                        flat[part.flatten()] = change(maps).flatten(0, 1)
-                return flat.view_as(weights)
-        return weights
+    def changed(name, owner, weights):
+        if name != wanted:
+            return weights
+        lead = weights.shape[:-2]
+        places = torch.arange(lead.numel()).reshape(*lead, 1, 1)
+        flat = weights.flatten(0, -3)
+        for part in ARRANGE[raw](places, getattr(owner, "num_heads", 1)):
+            seen.append(layer)
+            if len(seen) == int(number or 1):
+                maps = flat[part.flatten()].unflatten(0, part.shape[:2])
+                flat[part.flatten()] = change(maps).flatten(0, 1)
+        return flat.view_as(weights)
 
-    handles = [
-        module_hooks.register_module_forward_pre_hook(lambda m, args: running.append(m)),
-        module_hooks.register_module_forward_hook(
-            lambda m, args, output: running.pop() and None, always_call=True
-        ),
-    ]
-    fused = [m for m in model.modules() if getattr(m, "fused_attn", False)]
-    try:
-        for m in fused:
-            m.fused_attn = False
-        with monkeypatch.context() as patch:
-            patch.setattr(torch.Tensor, "softmax", changed)
-            yield
-    finally:
-        for m in fused:
-            m.fused_attn = True
-        for handle in handles:
-            handle.remove()
+    with every_softmax(model, monkeypatch, changed):
+        yield
 
 
 def half_the_keys(shape):

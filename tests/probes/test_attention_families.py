@@ -10,11 +10,10 @@ from contextlib import contextmanager
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
 import torchvision
-from families import FAMILIES, PAGE, UNREADABLE, Family, page
+from eager import ARRANGE, build, every_softmax
+from families import FAMILIES, PAGE, UNREADABLE, page
 from torch import nn
-from torch.nn.modules import module as module_hooks
 
 from utils.probes import AttentionProbe, token_layout
 
@@ -23,20 +22,6 @@ IN_NO_SMALL_MODEL = {
     *("Attention2d", "AttentionPoolPrr", "MultiQueryAttentionV2", "MultiScaleAttentionPoolFirst"),
     *("NonLocalAttn", "RotAttentionPool2d", "SimPool1d", "SimPool2d"),
     *("ChannelAttentionV2", "EfficientViMDistilled"),
-}
-# How the unfused code of a layer lays out the axes of its softmax → its maps in the probe's order.
-ARRANGE = {
-    "": lambda w, heads: [w],
-    "b h w q k": lambda w, heads: [w.transpose(1, 2).flatten(0, 1) if w.ndim == 5 else w],
-    "b w h q k": lambda w, heads: [w.flatten(0, 1) if w.ndim == 5 else w],
-    "b q k": lambda w, heads: [w[:, None]],
-    "b (h 2) q k": lambda w, heads: [w[:, 0::2], w[:, 1::2]],
-    "(b h) q k": lambda w, heads: [w.unflatten(0, (-1, heads))],
-    "(b h) w q k": lambda w, heads: [
-        w.unflatten(0, (-1, heads)).transpose(1, 2).flatten(0, 1)
-        if w.ndim == 4
-        else w.unflatten(0, (-1, heads))
-    ],
 }
 
 
@@ -50,60 +35,17 @@ def arranged(maps: dict, model: nn.Module, raw: str, left_out=()) -> dict:
     return named
 
 
-def build(family: Family) -> tuple[nn.Module, torch.Tensor]:
-    """A model with random weights, batch norm fitted to noise so that no attention is flat."""
-    torch.manual_seed(0)
-    model = timm.create_model(family.model, **family.options)
-    images = torch.randn(2, 3, family.size, family.size)
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if norms:
-        for norm in norms:
-            norm.momentum = 1.0
-        with torch.no_grad():
-            model.train()(images)
-    return model.eval(), images
-
-
 @contextmanager
 def eager_maps(model, monkeypatch):
-    """Every softmax over the last of three or more axes in the model's unfused code, by layer.
+    """Every softmax over keys in the model's unfused code, by layer."""
+    maps = defaultdict(list)
 
-    Independent of the probe: fusion is switched off, `Tensor.softmax` is replaced, and a softmax
-    belongs to the innermost running module that is not one of torch's.
-    """
-    maps, running = defaultdict(list), []
-    names = {module: name for name, module in model.named_modules()}
-    softmax = torch.Tensor.softmax
-
-    def recorded(x, dim=None, dtype=None):
-        weights = softmax(x, dim=dim, dtype=dtype)
-        if x.ndim >= 3 and dim in (-1, x.ndim - 1):
-            owner = next(m for m in reversed(running) if not m.__module__.startswith("torch."))
-            maps[names[owner]].append(weights.clone())
+    def recorded(name, owner, weights):
+        maps[name].append(weights.clone())
         return weights
 
-    def kernel(*args, **kwargs):
-        raise AssertionError("a fused kernel ran in the reference")
-
-    handles = [
-        module_hooks.register_module_forward_pre_hook(lambda m, args: running.append(m)),
-        module_hooks.register_module_forward_hook(
-            lambda m, args, output: running.pop() and None, always_call=True
-        ),
-    ]
-    fused = [m for m in model.modules() if getattr(m, "fused_attn", False)]
-    try:
-        for m in fused:
-            m.fused_attn = False
-        with monkeypatch.context() as patch:
-            patch.setattr(torch.Tensor, "softmax", recorded)
-            patch.setattr(F, "scaled_dot_product_attention", kernel)
-            yield maps
-    finally:
-        for m in fused:
-            m.fused_attn = True
-        for handle in handles:
-            handle.remove()
+    with every_softmax(model, monkeypatch, recorded):
+        yield maps
 
 
 def hooks_on(model) -> int:
