@@ -246,7 +246,7 @@ def exercise_faults(notebook, fewest: int = 3) -> list[str]:
     if len(parts) > len(EXERCISE) * len(starts):
         faults.append("A stub, hint, solution or check stands outside an exercise.")
     for place, start in enumerate(starts, start=1):
-        group, number = cells[start : start + 5], f"{chapter}.{place}"
+        group, number = cells[start : start + 5], f"{chapter}.{place}".lstrip(".")
         if len(group) < 5 or any(
             tag not in tags(cell) for tag, cell in zip(EXERCISE, group, strict=True)
         ):
