@@ -107,9 +107,12 @@ def _measured(claim: str, rung: str) -> str:
         return ""
     row = next(found.itertuples())
     variant = "" if row.variant == "main" else f" ({row.variant})"
-    sign = "" if math.isnan(row.low) else "+"  # a share has none
-    estimate = f"{row.estimate:{sign}.3f}".replace("-", "−")
-    numbers = f"**{estimate}** {_interval(row)}, {row.models} model{'s' * (row.models != 1)}"
+    if row.low == row.high:  # a number without a spread
+        numbers = f"**{row.estimate:.1e}**"
+    else:
+        sign = "" if math.isnan(row.low) else "+"  # a share has none
+        estimate = f"{row.estimate:{sign}.3f}".replace("-", "−")
+        numbers = f"**{estimate}** {_interval(row)}, {row.models} model{'s' * (row.models != 1)}"
     return f"{_quantity(claim, row.criterion)}{variant}: {numbers}"
 
 
