@@ -175,6 +175,16 @@ def test_a_trend_with_a_design_unrecorded_is_not_tested(tmp_path):
     assert judge(decoupled).loc[("decoupled", "N, all layers, all"), "models"] == 16
 
 
+def test_claims_about_attention_are_judged_by_attention_alone(tmp_path):
+    models = FAMILIES["heads"].members()
+    write(tmp_path, "ablation-heads-all", profiles(models, lambda *_: 0.4))
+    alone = evidence(tmp_path)
+    of_units = profiles(models, lambda *_: 0.9, unit="unit")
+    write(tmp_path, "ablation-mlp-all", of_units)
+    pd.testing.assert_frame_equal(evidence(tmp_path), alone)
+    assert len(alone)
+
+
 VIT = ("vit-d6-h4", "vit-d6-h4-s1", "vit-d6-h4-s2")
 CNN = ("resnet-d20", "resnet-d20-s1", "resnet-d20-s2")
 

@@ -70,7 +70,7 @@ def hu3(recorded: Recorded) -> Iterator[dict]:
     vits = recorded.members("heads", "depth") | set(PINNED_VITS)
     found = recorded.values()
     found = found[found["model"].isin(vits) & (found["scope"] == "all")]
-    found = found[found["weights"] == "trained"]
+    found = found[(found["weights"] == "trained") & (found["unit"] == "attention")]
     found = found.set_index(["measure", "replaced_by"]).sort_index()["value"]
     for criterion, measure, value, variant in (
         ("necessity", "N", "zero", "zero"),
@@ -124,8 +124,8 @@ def hu6(recorded: Recorded) -> Iterator[dict]:
     for heads in (FEW, SOME):
         for measure in ("N", "K"):
             for scope, name in SCOPES.items():
-                chosen = dict(measure=measure, scope=scope, replaced_by="zero", range=heads)
-                slope = _slope(found, "decoupled", **chosen)
+                chosen = dict(measure=measure, unit="attention", scope=scope, replaced_by="zero")
+                slope = _slope(found, "decoupled", **chosen, range=heads)
                 if slope is not None:
                     yield row("decoupled", slope, f"{measure}, {name}, {heads}")
         slope = _slope(
@@ -133,7 +133,8 @@ def hu6(recorded: Recorded) -> Iterator[dict]:
         )
         if slope is not None:
             yield row("decoupled", slope, f"Gini, {heads}")
-    slope = _slope(found, "heads", measure="N", scope="all", replaced_by="zero")
+    chosen = dict(measure="N", unit="attention", scope="all", replaced_by="zero")
+    slope = _slope(found, "heads", **chosen)
     if slope is not None:
         yield row("fixed width", slope)
 
@@ -148,6 +149,7 @@ def hu7(recorded: Recorded) -> Iterator[dict]:
     found = recorded.values()
     found = found[found["model"].isin(recorded.members("decoupled")) & (found["scope"] == "all")]
     found = found[(found["weights"] == "trained") & found["replaced_by"].isin(("", "zero"))]
+    found = found[found["unit"].isin(("attention", "class"))]
     wide = found.pivot_table("value", "model", "measure")
     if not {"N", "I_rem", "I_keep"} <= set(wide.columns):
         return
