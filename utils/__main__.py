@@ -12,8 +12,8 @@ from utils.experiments.results import NotWritten
 from utils.experiments.sweep_commands import READINGS, add_ablate
 
 SUMMARY = """\
-Measure and ablate any model of the zoo or of timm on any labelled images; train the models of the
-zoo and record the experiments of the book."""
+Measure and ablate any model of the zoo, of timm or of torchvision on any labelled images; train
+the models of the zoo and record the experiments of the book."""
 
 # A new subcommand is one more function that adds its parser and sets `run`.
 COMMANDS: tuple[Callable, ...] = (

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from utils.__main__ import main
-from utils.experiments import report
+from utils.experiments import trends
 from utils.experiments.behaving import (
     EPSILONS,
     MEASURES,
@@ -286,4 +286,4 @@ def test_a_declared_experiment_shows_the_images_that_it_asks_about(tmp_path):
     assert summary.status == 0
     record = json.loads((tmp_path / "objects" / "cue-conflict.json").read_text())
     assert record["configuration"]["data"] == "objects/cue-conflict"
-    assert not len(report.values("objects", out=tmp_path))  # which is of sparseness alone
+    assert not len(trends.values("objects", out=tmp_path))  # which is of sparseness alone

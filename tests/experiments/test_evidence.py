@@ -9,6 +9,7 @@ import pytest
 from utils.book import claims
 from utils.experiments.evidence import CLAIMS, evidence
 from utils.experiments.standalone import record
+from utils.experiments.trends import trends
 from utils.models.architectures import Spec
 from utils.models.families import FAMILIES
 
@@ -183,6 +184,15 @@ def test_claims_about_attention_are_judged_by_attention_alone(tmp_path):
     write(tmp_path, "ablation-mlp-all", of_units)
     pd.testing.assert_frame_equal(evidence(tmp_path), alone)
     assert len(alone)
+
+
+def test_one_model_ablated_by_another_unit_makes_no_line_of_its_family(tmp_path):
+    write(tmp_path, "ablation-depth", profiles(FAMILIES["depth"].members(), lambda *_: 0.4))
+    write(tmp_path, "ablation-mlp", profiles(["vit-d6-h4"], lambda *_: 0.4, unit="unit"))
+    found = trends("objects", out=tmp_path)
+    missing = found[found["family"] == "depth"].groupby("unit")["missing"].unique()
+    assert missing["attention"] == [0]
+    assert missing["unit"] == [4]
 
 
 VIT = ("vit-d6-h4", "vit-d6-h4-s1", "vit-d6-h4-s2")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from utils.__main__ import main
-from utils.experiments import catalogue, replicating, report
+from utils.experiments import catalogue, replicating, trends
 from utils.experiments.evidence import evidence
 from utils.models import families, queue, zoo
 
@@ -33,10 +33,10 @@ def tiny_project(monkeypatch, tmp_path):
     monkeypatch.setattr(queue, "splits", lambda rung: queue.Splits(*[images] * 3))
     monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
     family = families.Family("layers of a tiny ViT", NAMES, seeds=2)
-    for known in (families.FAMILIES, catalogue.FAMILIES, report.FAMILIES):
+    for known in (families.FAMILIES, catalogue.FAMILIES, trends.FAMILIES):
         monkeypatch.setitem(known, "tiny", family)
-    monkeypatch.setitem(report.SWEEPS, "tiny", "depth")
-    for known in (catalogue.EXPERIMENTS, replicating.EXPERIMENTS, report.EXPERIMENTS):
+    monkeypatch.setitem(trends.SWEEPS, "tiny", "depth")
+    for known in (catalogue.EXPERIMENTS, replicating.EXPERIMENTS, trends.EXPERIMENTS):
         monkeypatch.setitem(known, "tiny", EXPERIMENT)
     return tmp_path
 
@@ -74,11 +74,11 @@ def test_models_are_trained_measured_and_reported_as_they_come(tiny_project, cap
                 if key.endswith(" trained")}  # fmt: skip
     assert recorded == weights
 
-    trends = report.trends("objects", out=tiny_project / "results")
-    (slope,) = trends[
-        (trends["measure"] == "Gini, per head")
-        & (trends["scope"] == "all")
-        & (trends["weights"] == "trained")
+    found = trends.trends("objects", out=tiny_project / "results")
+    (slope,) = found[
+        (found["measure"] == "Gini, per head")
+        & (found["scope"] == "all")
+        & (found["weights"] == "trained")
     ].to_dict("records")
     assert (slope["family"], slope["varied"], slope["models"]) == ("tiny", "depth", 4)
     ginis = table[(table["quantity"] == "gini") & (table["weights"] == "trained")]

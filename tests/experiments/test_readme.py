@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from utils.experiments.readme import answer, page
+from utils.book import claims
+from utils.experiments.readme import LEVEL, answer, page
 from utils.experiments.replicating import RESULTS
 
 
@@ -22,6 +23,11 @@ from utils.experiments.replicating import RESULTS
 )
 def test_a_slope_is_answered_by_its_interval(slope, low, high, words):
     assert answer(SimpleNamespace(slope=slope, low=low, high=high, detectable=0.08)) == words
+
+
+def test_a_level_slope_is_one_that_the_claims_would_not_look_for():
+    for claim in ("hu4", "hu5", "hu6"):
+        assert {c.rule.delta for c in claims.BY_ID[claim].criteria} == {LEVEL}
 
 
 @pytest.mark.slow

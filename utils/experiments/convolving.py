@@ -32,10 +32,8 @@ def errors(sharpness: float) -> Iterator[dict]:
     eight = min((largest([h for h in range(9) if h != out]) for out in range(9)), key=torch.max)
     for heads, each in ((9, nine), (8, eight)):
         for place, where in (("interior", ~border), ("border", border)):
-            value = each[where].max().item()
-            yield {"heads": heads, "place": place, "sharpness": sharpness, "value": value} | {
-                "n": IMAGES
-            }
+            about = {"heads": heads, "place": place, "sharpness": sharpness}
+            yield {**about, "value": each[where].max().item(), "n": IMAGES}
 
 
 PARTS: dict[str, Callable[[], Iterator[dict]]] = {

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.experiments import evidence_kinds, evidence_scale, evidence_sparsity
+from utils.experiments import (
+    evidence_behaviour,
+    evidence_kinds,
+    evidence_scale,
+    evidence_sparsity,
+)
 from utils.experiments.catalogue import RUNGS
 from utils.experiments.recorded import EXACT, Recorded
 from utils.experiments.replicating import RESULTS
 
 COLUMNS = ("claim", "criterion", "rung", "variant", "estimate", "low", "high", "p", "models")
-ROOMS = (evidence_sparsity, evidence_kinds, evidence_scale)
+ROOMS = (evidence_sparsity, evidence_kinds, evidence_behaviour, evidence_scale)
 CLAIMS = {claim.__name__: claim for room in ROOMS for claim in room.CLAIMS}
 
 

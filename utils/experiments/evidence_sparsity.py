@@ -7,7 +7,7 @@ import pandas as pd
 
 from utils.experiments.catalogue import PINNED_CNNS, PINNED_VITS
 from utils.experiments.recorded import SURE, Recorded, row, share_row
-from utils.experiments.report import FEW, SOME
+from utils.experiments.trends import FEW, SOME
 from utils.measures.statistics import Estimate, mean_over, slope_per_doubling, slope_shrinkage
 from utils.models.architectures import Spec
 

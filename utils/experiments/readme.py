@@ -12,7 +12,7 @@ import pandas as pd
 
 from utils.experiments.recorded import Recorded
 from utils.experiments.replicating import RESULTS
-from utils.experiments.report import FEW
+from utils.experiments.trends import FEW
 from utils.measures.statistics import rank_trend
 from utils.models.training import LOSS_LEVELS
 
@@ -52,8 +52,8 @@ with a 95 % t-interval from the residuals; where there is one seed, these hold c
 of the true curve. *Rises* and *falls*: the interval excludes zero. *Level*: it lies within
 ±{level:g}, the smallest slope of interest. *Undecided*: neither; then follows the smallest slope
 that the design would have found in 80 % of its repetitions. τ is Kendall's τ-b, p by permuting
-the models. Nothing is adjusted for the number of
-lines: of a hundred without a slope, about five rise or fall by chance.
+the models. Nothing is adjusted for the number of lines: of a hundred without a slope, about five
+rise or fall by chance.
 
 Trained weights; ablations by zero, of one block at a share of the depth or of all together; N is
 necessity, K sufficiency, N_place the place index; "undefined" counts models without the number,
@@ -87,7 +87,7 @@ def _tables(out: Path) -> str:
 
 
 def answer(line) -> str:
-    """What a row of `report.trends` says, in words."""
+    """What a row of `trends.trends` says, in words."""
     if math.isnan(line.slope):
         return "no line: fewer than three models with a value"
     if line.low > 0 or line.high < 0:

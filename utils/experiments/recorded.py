@@ -1,17 +1,19 @@
 """The recorded tables as evidence is made of them: trends, shares and differences."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from utils.experiments.replicating import file_of
-from utils.experiments.report import trends, values
-from utils.measures.statistics import Estimate, contrast
+from utils.experiments.trends import trends, values
+from utils.measures.statistics import Estimate, contrast, mean_over
 from utils.models.families import FAMILIES
 from utils.models.training import LOSS_LEVELS
 
 EXACT = "exact"  # the rung of what needs no models and no images
+VIT, CNN = "vit-d6-h4", "resnet-d20"  # where one model stands for its kind, with all seeds
 SURE = 1.96  # standard errors over images to either side of a mean
 
 
@@ -74,6 +76,18 @@ class Recorded:
         prefix = "" if self.rung == "objects" else f"{self.rung}/"
         names = [f"{prefix}{name}", *(f"{prefix}{name}-s{seed}" for seed in range(1, 10))]
         return [float(found[n]) for n in names if n in found.index and not math.isnan(found[n])]
+
+    def mean(self, name: str, found: pd.Series) -> Estimate | None:
+        """The mean over all seeds of a model, None if none has a value."""
+        values = self.seeds(name, found)
+        return mean_over(values) if values else None
+
+
+def known_rows(*found: tuple[str, Estimate | None, str]) -> Iterator[dict]:
+    """Rows of (criterion, estimate, variant), of those that have an estimate."""
+    for criterion, estimate, variant in found:
+        if estimate is not None:
+            yield row(criterion, estimate, variant)
 
 
 def row(criterion: str, found: Estimate, variant: str = "main") -> dict:

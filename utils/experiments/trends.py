@@ -39,7 +39,8 @@ OF_PROFILES = {
     "I_rem": "I_rem",
     "I_keep": "I_keep",
 }
-TOGETHER = ["scope", "replaced_by", "weights"]  # what one measurement of a model has in common
+# What the numbers of one measurement of a model have in common; of ablations the unit too.
+TOGETHER = ["scope", "replaced_by", "weights"]
 KEYS = ["measure", "unit", *TOGETHER]
 
 
@@ -105,7 +106,8 @@ def trends(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.Data
                 about = {"family": family, "varied": varied, "range": label}
                 about |= dict(zip(KEYS, keys, strict=True))
                 # What was measured of a model may lack one number: the average of a single head.
-                beside = own[(own[TOGETHER] == models[TOGETHER].iloc[0]).all(axis=1)]
+                together = KEYS[1:] if about["replaced_by"] else TOGETHER
+                beside = own[(own[together] == models[together].iloc[0]).all(axis=1)]
                 about["missing"] = len(wanted - set(beside["design"]))
                 rows.append(about | _trend(models))
     return pd.DataFrame(rows)
