@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from utils.book import claims
 from utils.experiments.evidence import CLAIMS, evidence
 from utils.experiments.standalone import record
 from utils.experiments.trends import trends
+from utils.measures.sparsity import active_fraction, gini
 from utils.models.architectures import Spec
 from utils.models.families import FAMILIES
 
@@ -79,13 +81,36 @@ def test_attention_is_sparse_in_the_share_of_layers_that_pass_both_bounds(tmp_pa
 
 def test_neurons_are_sparse_where_few_are_active_too(tmp_path):
     rows = []
-    for weights, gini in (("trained", 0.8), ("random", 0.6)):
-        rows += layers("resnet-d8", weights, "population_gini", [gini] * 4, "position")
+    for weights, value in (("trained", 0.8), ("random", 0.6)):
+        rows += layers("resnet-d8", weights, "population_gini", [value] * 4, "position")
         rows += layers("resnet-d8", weights, "active_share", [0.3, 0.3, 0.3, 0.6], "position")
+        rows += layers("resnet-d8", weights, "dead_share", [0.0] * 4, "position")
     write(tmp_path, "sparseness", rows)
     found, verdict = judged(tmp_path, "hu8")
     assert found.loc[("layers", "main"), "estimate"] == pytest.approx(3 / 4)
     assert verdict.verdict == claims.SUPPORTED
+
+
+def test_dead_units_do_not_count_as_zeros_where_neurons_are_asked_to_be_sparse(tmp_path):
+    trained, untrained = [0, 0, 0, 1, 2], [0, 0, 1, 1, 2]
+    dead = 5 * [0]  # with random weights, half of the second layer
+    rows = []
+    for weights, first, second in (
+        ("trained", trained, trained),
+        ("random", untrained, untrained + dead),
+    ):
+        both = torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64)
+        for quantity, numbers in (
+            ("population_gini", [gini(r).item() for r in both]),
+            ("active_share", [active_fraction(r).item() for r in both]),
+            ("dead_share", [0, 1 - len(first) / len(second)]),
+        ):
+            rows += layers("resnet-d8", weights, quantity, numbers, "position")
+    write(tmp_path, "sparseness", rows)
+    counted = [row["value"] for row in rows if row["quantity"] == "population_gini"]
+    assert counted[1] - counted[3] < 0 < 0.05 < counted[0] - counted[2]
+    found, _ = judged(tmp_path, "hu8")
+    assert found.loc[("layers", "main"), "estimate"] == 1
 
 
 def test_a_slope_that_every_variant_shares_is_supported_at_equal_epochs_and_equal_loss(tmp_path):

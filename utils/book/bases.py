@@ -55,7 +55,9 @@ BASES = {
     "hu7": Basis(TRENDS, "Overlap of effects", HEADS, ("decoupled",)),
     "hu8": Basis(*NEURONS, ("sparseness",), CNNS),
     "hu9": Basis("2_1_visual_system", "Is sparser more evolved?"),
-    "hu10": _later("accuracy", "data", "depth", "cnn-depth"),
+    "hu10": Basis(
+        "6_claims", "Neurons, evolution, bias", ("accuracy",), ("data", "depth", "cnn-depth")
+    ),
     "ra1": _later("similarity"),
     "ra2": Basis("3_attention_sparsity", "How far each head looks", ("similarity",), SWEEPS),
     "ra3": _later("representation"),

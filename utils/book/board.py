@@ -100,12 +100,13 @@ def _evidence_on(claim: str, rung: str) -> pd.DataFrame:
     return found[(found["claim"] == claim) & (found["rung"] == rung)]
 
 
-def _measured(claim: str, rung: str) -> str:
-    """Effect and interval of the first criterion that has a value; empty if none has."""
-    found = _evidence_on(claim, rung).dropna(subset="estimate")
+def _measured(verdict) -> str:
+    """Effect and interval of the criterion that decided, or of the first; empty if none has any."""
+    found = _evidence_on(verdict.claim, verdict.rung).dropna(subset="estimate")
     if not len(found):
         return ""
-    row = next(found.itertuples())
+    decided = found[found["criterion"].isin(verdict.because.split(", "))]
+    row = next((decided if len(decided) else found).itertuples())
     variant = "" if row.variant == "main" else f" ({row.variant})"
     if row.low == row.high:  # a number without a spread
         numbers = f"**{row.estimate:.1e}**"
@@ -113,7 +114,7 @@ def _measured(claim: str, rung: str) -> str:
         sign = "" if math.isnan(row.low) else "+"  # a share has none
         estimate = f"{row.estimate:{sign}.3f}".replace("-", "−")
         numbers = f"**{estimate}** {_interval(row)}, {row.models} model{'s' * (row.models != 1)}"
-    return f"{_quantity(claim, row.criterion)}{variant}: {numbers}"
+    return f"{_quantity(row.claim, row.criterion)}{variant}: {numbers}"
 
 
 def _rows(*ids: str) -> dict[str, pd.DataFrame]:
@@ -151,9 +152,9 @@ def table(*ids: str) -> Markdown:
     for claim, rows in _rows(*ids).items():
         left = [f"**{claims.BY_ID[claim].statement}** ({claim})", *_marked(rows)]
         right = []
-        for rung in rows["rung"]:
-            notes = filter(None, (_measured(claim, rung), lacking(claim, rung)))
-            right.append(f"{RUNG_NAMES[rung]}: {'; '.join(notes)}.")
+        for row in rows.itertuples():
+            notes = filter(None, (_measured(row), lacking(claim, row.rung)))
+            right.append(f"{RUNG_NAMES[row.rung]}: {'; '.join(notes)}.")
         if steps := commands(claim, rows["rung"].iloc[0]):
             right.append(f"To fill: {steps}.")
         left.append(f"Shown in {link(claim)}")
@@ -166,7 +167,7 @@ def box(*ids: str) -> Markdown:
     parts = []
     for claim, rows in _rows(*ids).items():
         lines = [f"**{claims.BY_ID[claim].statement}** ({claim})", *_marked(rows)]
-        measured = ((rung, _measured(claim, rung)) for rung in rows["rung"])
+        measured = ((row.rung, _measured(row)) for row in rows.itertuples())
         lines += [f"{RUNG_NAMES[rung]}: {note}" for rung, note in measured if note]
         parts.append("\n".join(f"> {line}  " for line in lines))
     return Markdown("\n\n".join(parts))

@@ -17,7 +17,11 @@ VERDICTS = (SUPPORTED, NOT_SUPPORTED, MIXED, UNDECIDED, NOT_TESTED)
 RUNGS = {"O": "objects", "C": "cifar10", "I": "imagenet", "E": "exact"}
 EVIDENCE = ["claim", "criterion", "rung", "variant", "estimate", "low", "high", "p"]
 
-AMENDMENTS: dict[str, str] = {}  # id of a changed claim → when it changed and why
+# id of a changed claim → when it changed and why
+AMENDMENTS = {
+    "pe": "2026-11-21: no longer attributed to Hu, Zhang and Zhao, in whose text we do not find "
+    "it. The rule is what it was.",
+}
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,8 @@ class Criterion:
     """One thing that must hold: a quantity, its rule, and the variants in which it must hold.
 
     With the same verdict in all `variants` that is the verdict; if some support it and others
-    contradict it, the verdict is mixed.
+    contradict it, the verdict is mixed. If some contradict it and others are undecided, it is not
+    supported, although more data could make it mixed.
     """
 
     name: str
@@ -112,7 +117,7 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the literature, and what would count for and against it.
+    """A claim, the works that make it (none: it is ours), and what would count for and against it.
 
     Every criterion must hold. `fallback` is a weaker one that turns "not supported" into "mixed",
     for the reason `because`; where `halves` is set, half of the criteria do the same. `holm` marks
@@ -513,7 +518,7 @@ CLAIMS = (
     Claim(
         "pe",
         "CNNs live on local order, and ViTs bear the permutation of patches.",
-        HU,
+        (),
         tuple(
             Criterion(
                 f"{blocks} tokens",

@@ -172,6 +172,14 @@ def hu8(recorded: Recorded) -> Iterator[dict]:
     gini = _layers(table, "population_gini", cnns, "position")
     active = _layers(table, "active_share", cnns, "position")
     if len(gini):
+        # With a share z of dead units, G = z + (1 − z) G', and the active share is (1 − z) of that
+        # of the others.
+        dead = table[(table["quantity"] == "dead_share") & (table["unit"] == "position")]
+        z = dead.set_index(["model", "layer", "weights"])["value"].unstack("weights")
+        z = z.reindex(gini.index)
+        for found, from_dead in ((gini, z), (active, 0)):
+            found["value"] = (found["value"] - from_dead) / (1 - z)
+            found["se"] = found["se"] / (1 - z)
         few = active["value"]["trained"] + SURE * active["se"]["trained"] < 0.5
         models = gini.index.get_level_values("model").nunique()
         yield share_row("layers", _beside_random(gini, 0.5, 0.05) & few, models)

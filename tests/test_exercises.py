@@ -1,0 +1,108 @@
+"""The checks of the exercises: they accept the solution, and say what is wrong with wrong answers.
+
+A check's wrong answers stand in its metadata, as `wrong`: plausible misconceptions, not blanks.
+"""
+
+import ast
+import symtable
+from functools import cache
+from pathlib import Path
+
+import lint
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+import torch
+
+CHAPTERS = Path(__file__).resolve().parents[1] / "chapters"
+FEWEST = 2  # wrong answers of a check
+
+
+def exercises(notebook) -> list[tuple]:
+    """(text, stub, hint, solution, check) of every exercise, in order."""
+    starts = [i for i, cell in enumerate(notebook.cells) if "exercise" in lint.tags(cell)]
+    return [tuple(notebook.cells[i : i + len(lint.EXERCISE)]) for i in starts]
+
+
+def names(source: str) -> tuple[set[str], set[str]]:
+    """The names of a chapter that code gives a value, wholly or in part, and those it needs."""
+    given, needs = set(), set()
+    for statement in ast.parse(source).body:
+        gives, reads = set(), set()
+        tables = [symtable.symtable(ast.unparse(statement), "", "exec")]
+        while tables:  # the statement's own names, then what its functions take from outside
+            table = tables.pop()
+            tables += table.get_children()
+            outside = [n for n in table.get_symbols() if n.is_global() or n.is_local()]
+            if table.get_type() == "module":
+                gives = {n.get_name() for n in outside if n.is_assigned() or n.is_imported()}
+                reads |= {n.get_name() for n in outside if n.is_referenced()}
+            else:
+                reads |= {n.get_name() for n in outside if n.is_global()}
+        needs |= reads - given - (set() if isinstance(statement, ast.Assign) else gives)
+        given |= gives
+        for node in ast.walk(statement):  # x[0] = …, x.y = …
+            if isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store):
+                given |= {n.id for n in ast.walk(node.value) if isinstance(n, ast.Name)}
+    return given, needs
+
+
+def needed(notebook) -> list[str]:
+    """The code of a chapter without which its exercises cannot be solved and checked."""
+    groups = exercises(notebook)
+    left = {cell.id for _, stub, *_, check in groups for cell in (stub, check)}
+    wanted = set()
+    for _, stub, _, solution, check in groups:
+        wanted |= names("\n".join(cell.source for cell in (stub, solution, check)))[1]
+    chosen = []
+    for cell in reversed([c for c in lint.code_cells(notebook) if c.id not in left]):
+        given, needs = names(cell.source)
+        if given & wanted or "set_grad_enabled" in cell.source:
+            wanted |= needs
+            chosen.append(cell.source)
+    return chosen[::-1]
+
+
+@cache
+def known(chapter: str) -> tuple[dict, bool]:
+    """What those cells leave behind: names, and whether gradients are kept."""
+    notebook = nbformat.read(CHAPTERS / f"{chapter}.ipynb", as_version=4)
+    space = {"__name__": "__main__"}
+    for source in needed(notebook):
+        exec(compile(source, chapter, "exec"), space)
+        plt.close("all")
+    return space, torch.is_grad_enabled()
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    learning = torch.is_grad_enabled()
+    yield
+    torch.set_grad_enabled(learning)
+    plt.close("all")
+
+
+def every_exercise():
+    for path in sorted(CHAPTERS.glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        for number, (_, stub, _, solution, check) in enumerate(exercises(notebook), 1):
+            solved = f"{stub.source}\n{solution.source}"
+            yield pytest.param(path.stem, solved, check, id=f"{path.stem}-{number}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chapter", "solved", "check"), list(every_exercise()))
+def test_a_check_accepts_the_solution_and_says_what_is_wrong_with_other_answers(
+    chapter, solved, check
+):
+    space, learning = known(chapter)
+    torch.set_grad_enabled(learning)
+    exec(solved, own := dict(space))
+    exec(check.source, own)
+    wrong = check.metadata.get("wrong", [])
+    assert len(set(wrong)) >= FEWEST
+    for answer in wrong:
+        exec(solved, own := dict(space))
+        exec(answer, own)
+        with pytest.raises(AssertionError, match=r"\w+ \w+ \w+"):
+            exec(check.source, own)
