@@ -65,6 +65,11 @@ FAMILIES = {
         tuple(f"{model}-n{n}" for n in (3, 10, 30) for model in ("vit-d6-h4", "resnet-d20")),
         seeds=1,
     ),
+    "matched": Family(
+        "a CNN that so few images make as accurate as a ViT of six layers",
+        ("resnet-d20-n2",),
+        seeds=1,
+    ),
     "compute": Family(
         "ViT, CNN and hybrid at six equal budgets",
         tuple(name for budget in BUDGETS for name in budget),
