@@ -1,6 +1,7 @@
 """The figure style, and the figures that chapters share."""
 
 import itertools
+import json
 
 import matplotlib
 import pytest
@@ -150,3 +151,30 @@ def test_a_helper_draws_where_it_is_told():
     _, (left, right) = plt.subplots(1, 2)
     assert plotting.heatmap([[1.0]], ax=left) is left
     assert plotting.overlay(torch.ones(3, 4, 4), torch.ones(2, 2), ax=right) is right
+
+
+def test_a_recorded_figure_says_where_its_numbers_come_from(monkeypatch, tmp_path):
+    monkeypatch.setattr(plotting, "RESULTS", tmp_path)
+    record = {
+        "configuration": {"data": "objects/test", "n": 100},
+        "sources": [{"device": "cpu (1 threads)", "commit": "0123456789ab"}] * 2,
+        "conditions": {"vit-d6-h4 trained": {}, "vit-d6-h4-s1 trained": {}},
+    }
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "objects" / "sparseness.json").write_text(json.dumps(record))
+    fig, _ = plt.subplots()
+    plotting.face(fig, "sparseness", "accuracy", note="dashed: random weights")
+    assert fig.get_supxlabel().split("\n") == [
+        "dashed: random weights",
+        "Recorded on the rung objects",
+        "sparseness: 100 images, seed 0, 1, cpu (1 threads), 0123456",
+        "accuracy: not yet recorded",
+        "python -m utils replicate sparseness accuracy",
+    ]
+
+
+def test_the_command_of_photographs_asks_for_their_folder_where_they_are_not_the_books():
+    assert plotting.source("accuracy", rung="imagenet").endswith(
+        "python -m utils replicate accuracy --rung imagenet --data photographs/"
+    )
+    assert "--data" not in plotting.source("cue-conflict", rung="imagenet")

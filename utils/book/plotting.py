@@ -1,6 +1,8 @@
 """The one figure style of the book, and the few kinds of figure that chapters share."""
 
+import json
 import math
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -9,6 +11,10 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from utils.experiments.catalogue import EXPERIMENTS
+from utils.experiments.replicating import RESULTS, file_of
+from utils.models.architectures import Spec
 
 # Okabe & Ito's colours keep apart under the common kinds of colour blindness. A Transformer and a
 # CNN have the same two everywhere; controls and everything neutral are grey.
@@ -164,6 +170,40 @@ def overlay(image: torch.Tensor, weights: torch.Tensor, ax: Axes | None = None) 
     ax.imshow(pixels * (0.2 + 0.8 * light.numpy()[..., None]))
     ax.axis("off")
     return ax
+
+
+def source(*experiments: str, rung: str = "objects") -> str:
+    """Where recorded numbers come from: images, seeds, device, commit and command, a line each.
+
+    experiments : names from catalogue.EXPERIMENTS; what is not recorded is said to be not
+    """
+    lines = [f"Recorded on the rung {rung}"]
+    for name in experiments:
+        file = file_of(name, rung, out=RESULTS).with_suffix(".json")
+        if not file.exists():
+            lines.append(f"{name}: not yet recorded")
+            continue
+        record = json.loads(file.read_text())
+        about, sources = record["configuration"], record["sources"]
+        specs = filter(None, (Spec.parse(c.split()[0]) for c in record["conditions"]))
+        seeds = ", ".join(map(str, sorted({spec.seed for spec in specs})))
+        where = ", ".join(sorted({one["device"] for one in sources}))
+        commits = ", ".join(sorted({one["commit"][:7] for one in sources}))
+        of = "" if about["data"].startswith(rung) else f" of {about['data']}"
+        seeds = f", seed {seeds}" if seeds else ""
+        lines.append(f"{name}: {about['n']} images{of}{seeds}, {where}, {commits}")
+    command = f"python -m utils replicate {' '.join(experiments)}"
+    if rung != "objects":
+        command += f" --rung {rung}"
+    if rung == "imagenet" and not any(EXPERIMENTS[name].data for name in experiments):
+        command += " --data photographs/"
+    return "\n".join([*lines, *textwrap.wrap(command, 72, break_on_hyphens=False)])
+
+
+def face(fig: Figure, *experiments: str, rung: str = "objects", note: str = "") -> None:
+    """Write the source of recorded numbers, and a note, under the figure that shows them."""
+    text = "\n".join(filter(None, [note, source(*experiments, rung=rung)]))
+    fig.supxlabel(text, fontsize=9, color=COLOURS["neutral"])
 
 
 def _as_pixels(images: torch.Tensor) -> np.ndarray:
