@@ -193,9 +193,9 @@ def page() -> str:
         [
             "# Which attention can be read",
             "",
-            "`AttentionProbe` finds attention layers from the code of a model, so it needs no "
-            "entry for a new one. Each family below is nevertheless checked, on a small model with "
-            "random weights: the maps equal those of the unfused computation to 1e-5, their rows "
+            "`AttentionProbe` recognises attention by what the code of a model does, so that a "
+            "new family needs no entry. Each family below is nevertheless checked, on a small "
+            "model with random weights: the maps equal those of the unfused computation to 1e-5, their rows "
             "sum to 1, the logits are those of a plain forward pass, and no hook stays on the "
             "model.",
             "",
