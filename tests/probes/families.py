@@ -195,9 +195,9 @@ def page() -> str:
             "",
             "`AttentionProbe` recognises attention by what the code of a model does, so that a "
             "new family needs no entry. Each family below is nevertheless checked, on a small "
-            "model with random weights: the maps equal those of the unfused computation to 1e-5, their rows "
-            "sum to 1, the logits are those of a plain forward pass, and no hook stays on the "
-            "model.",
+            "model with random weights: the maps equal those of the unfused computation to 1e-5, "
+            "their rows sum to 1, the logits are those of a plain forward pass, and no hook stays "
+            "on the model.",
             "",
             "*Maps* counts the maps of one forward pass of that small model, *class rows* those "
             "with a row of the class token (– where the model has no class token: ask for "
