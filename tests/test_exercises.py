@@ -51,6 +51,7 @@ def needed(notebook) -> list[str]:
     """The code of a chapter without which its exercises cannot be solved and checked."""
     groups = exercises(notebook)
     left = {cell.id for _, stub, *_, check in groups for cell in (stub, check)}
+    left.add(lint.code_cells(notebook)[0].id)  # the set-up cell, which imports utils anew
     wanted = set()
     for _, stub, _, solution, check in groups:
         wanted |= names("\n".join(cell.source for cell in (stub, solution, check)))[1]
@@ -67,7 +68,7 @@ def needed(notebook) -> list[str]:
 def known(chapter: str) -> tuple[dict, bool]:
     """What those cells leave behind: names, and whether gradients are kept."""
     notebook = nbformat.read(CHAPTERS / f"{chapter}.ipynb", as_version=4)
-    space = {"__name__": "__main__"}
+    space = {"__name__": "__main__", "device": torch.device("cpu")}
     for source in needed(notebook):
         exec(compile(source, chapter, "exec"), space)
         plt.close("all")
