@@ -18,7 +18,8 @@ The conventions, for authors:
   chapter; a code cell tagged `exercise-stub`, where `...` stands for what is asked, and which
   raises nothing; a text cell tagged `hint` with a `<details>` block; a code cell tagged `solution`
   and `hide-cell`, which defines what the stub left open; a code cell tagged `hidden-test`, whose
-  asserts say in words what is wrong. A chapter with a number has at least three.
+  asserts say in words what is wrong, and whose metadata lists `wrong` answers that it refuses
+  (see test_exercises.py). A chapter with a number has at least three.
 - Text must read well without MyST: citations are the only roles, and there are no directives.
 """
 
@@ -237,17 +238,23 @@ def _outside_functions(node):
             yield from _outside_functions(child)
 
 
+def exercises(notebook) -> list[list]:
+    """The cells of each exercise: text, stub, hint, solution, check, if none is missing."""
+    starts = [i for i, cell in enumerate(notebook.cells) if "exercise" in tags(cell)]
+    return [notebook.cells[i : i + len(EXERCISE)] for i in starts]
+
+
 def exercise_faults(notebook, fewest: int = 3) -> list[str]:
     faults, cells, chapter = [], notebook.cells, chapter_number(notebook)
-    starts = [i for i, cell in enumerate(cells) if "exercise" in tags(cell)]
-    if chapter and len(starts) < fewest:
-        faults.append(f"{len(starts)} exercises; a chapter has at least {fewest}.")
+    groups = exercises(notebook)
+    if chapter and len(groups) < fewest:
+        faults.append(f"{len(groups)} exercises; a chapter has at least {fewest}.")
     parts = [tag for cell in cells for tag in EXERCISE if tag in tags(cell)]
-    if len(parts) > len(EXERCISE) * len(starts):
+    if len(parts) > len(EXERCISE) * len(groups):
         faults.append("A stub, hint, solution or check stands outside an exercise.")
-    for place, start in enumerate(starts, start=1):
-        group, number = cells[start : start + 5], f"{chapter}.{place}".lstrip(".")
-        if len(group) < 5 or any(
+    for place, group in enumerate(groups, start=1):
+        number = f"{chapter}.{place}".lstrip(".")
+        if len(group) < len(EXERCISE) or any(
             tag not in tags(cell) for tag, cell in zip(EXERCISE, group, strict=True)
         ):
             faults.append(f"Exercise {number} is not followed by stub, hint, solution, check.")

@@ -18,12 +18,6 @@ CHAPTERS = Path(__file__).resolve().parents[1] / "chapters"
 FEWEST = 2  # wrong answers of a check
 
 
-def exercises(notebook) -> list[tuple]:
-    """(text, stub, hint, solution, check) of every exercise, in order."""
-    starts = [i for i, cell in enumerate(notebook.cells) if "exercise" in lint.tags(cell)]
-    return [tuple(notebook.cells[i : i + len(lint.EXERCISE)]) for i in starts]
-
-
 def names(source: str) -> tuple[set[str], set[str]]:
     """The names of a chapter that code gives a value, wholly or in part, and those it needs."""
     given, needs = set(), set()
@@ -39,6 +33,7 @@ def names(source: str) -> tuple[set[str], set[str]]:
                 reads |= {n.get_name() for n in outside if n.is_referenced()}
             else:
                 reads |= {n.get_name() for n in outside if n.is_global()}
+        # An assignment reads a name as it was before; a loop or a function names its own.
         needs |= reads - given - (set() if isinstance(statement, ast.Assign) else gives)
         given |= gives
         for node in ast.walk(statement):  # x[0] = …, x.y = …
@@ -49,7 +44,7 @@ def names(source: str) -> tuple[set[str], set[str]]:
 
 def needed(notebook) -> list[str]:
     """The code of a chapter without which its exercises cannot be solved and checked."""
-    groups = exercises(notebook)
+    groups = lint.exercises(notebook)
     left = {cell.id for _, stub, *_, check in groups for cell in (stub, check)}
     left.add(lint.code_cells(notebook)[0].id)  # the set-up cell, which imports utils anew
     wanted = set()
@@ -86,7 +81,7 @@ def as_it_was():
 def every_exercise():
     for path in sorted(CHAPTERS.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
-        for number, (_, stub, _, solution, check) in enumerate(exercises(notebook), 1):
+        for number, (_, stub, _, solution, check) in enumerate(lint.exercises(notebook), 1):
             solved = f"{stub.source}\n{solution.source}"
             yield pytest.param(path.stem, solved, check, id=f"{path.stem}-{number}")
 

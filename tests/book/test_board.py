@@ -115,6 +115,22 @@ def test_a_share_is_shown_without_an_interval(results):
     assert "**1.000** (a share, no interval), 2 models" in board.box("hu1").data
 
 
+def test_of_several_criteria_the_one_that_decided_is_shown(results):
+    rows = [
+        {"model": f"{model}-s{seed}".removesuffix("-s0"), "weights": "trained"}
+        | {"quantity": quantity, "value": value + 0.01 * seed}
+        for model, bias, decided in (("vit-d6-h4", 0.6, 0.9), ("resnet-d20", 0.3, 0.2))
+        for seed in range(3)
+        for quantity, value in (("shape_bias", bias), ("decided", decided))
+    ]
+    write(results, "cue-conflict", rows)
+    shown = board.box("tu2").data
+    assert "because of: decided" in shown
+    # Neither the difference of the biases nor the ViT's share of decided trials: both pass.
+    assert "(CNN): **+0.210**" in shown
+    assert shown.count("**+") == 1
+
+
 def test_a_model_counts_once_all_its_conditions_are_recorded(results):
     sparse_attention(results)
     declared = {m for name in ("heads", "depth") for m in FAMILIES[name].members()}

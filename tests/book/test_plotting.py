@@ -178,3 +178,8 @@ def test_the_command_of_photographs_asks_for_their_folder_where_they_are_not_the
         "python -m utils replicate accuracy --rung imagenet --data photographs/"
     )
     assert "--data" not in plotting.source("cue-conflict", rung="imagenet")
+
+
+def test_an_unknown_experiment_is_refused():
+    with pytest.raises(KeyError, match="no experiment 'sparsness'; there are accuracy"):
+        plotting.source("sparsness")

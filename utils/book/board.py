@@ -73,16 +73,17 @@ def effects(*ids: str) -> pd.DataFrame:
     """What was measured for some claims: quantity, variant, estimate, interval, models."""
     found = recorded()
     found = found[found["claim"].isin(ids or list(claims.BY_ID))]
-    names = [_quantity(row.claim, row.criterion) for row in found.itertuples()]
+    names = [_criterion(row).quantity for row in found.itertuples()]
     found = found.assign(quantity=names, interval=[_interval(row) for row in found.itertuples()])
     shown = ["claim", "rung", "quantity", "variant", "estimate", "interval", "models"]
     return found[shown].round(3).reset_index(drop=True)
 
 
-def _quantity(claim: str, criterion: str) -> str:
-    declared = claims.BY_ID[claim]
+def _criterion(row) -> claims.Criterion:
+    """The declared criterion that a row of evidence is about."""
+    declared = claims.BY_ID[row.claim]
     every = (*declared.criteria, *filter(None, [declared.fallback]))
-    return next(one.quantity for one in every if one.name == criterion)
+    return next(one for one in every if one.name == row.criterion)
 
 
 def _interval(row) -> str:
@@ -101,12 +102,17 @@ def _evidence_on(claim: str, rung: str) -> pd.DataFrame:
 
 
 def _measured(verdict) -> str:
-    """Effect and interval of the criterion that decided, or of the first; empty if none has any."""
+    """Effect and interval of what decided, or of the first criterion; empty if none has any."""
     found = _evidence_on(verdict.claim, verdict.rung).dropna(subset="estimate")
     if not len(found):
         return ""
-    decided = found[found["criterion"].isin(verdict.because.split(", "))]
-    row = next((decided if len(decided) else found).itertuples())
+    because = verdict.because.split(", ")
+
+    def decided(row) -> tuple[bool, bool]:
+        judged = _criterion(row).rule.judge(row.estimate, row.low, row.high)
+        return row.criterion in because, judged != claims.SUPPORTED
+
+    row = max(found.itertuples(), key=decided)  # the first of several
     variant = "" if row.variant == "main" else f" ({row.variant})"
     if row.low == row.high:  # a number without a spread
         numbers = f"**{row.estimate:.1e}**"
@@ -114,7 +120,7 @@ def _measured(verdict) -> str:
         sign = "" if math.isnan(row.low) else "+"  # a share has none
         estimate = f"{row.estimate:{sign}.3f}".replace("-", "−")
         numbers = f"**{estimate}** {_interval(row)}, {row.models} model{'s' * (row.models != 1)}"
-    return f"{_quantity(row.claim, row.criterion)}{variant}: {numbers}"
+    return f"{_criterion(row).quantity}{variant}: {numbers}"
 
 
 def _rows(*ids: str) -> dict[str, pd.DataFrame]:

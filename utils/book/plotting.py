@@ -1,4 +1,5 @@
-"""The one figure style of the book, and the few kinds of figure that chapters share."""
+"""The one figure style of the book, the few kinds of figure that chapters share, and what every
+recorded figure says of its numbers."""
 
 import json
 import math
@@ -175,8 +176,12 @@ def overlay(image: torch.Tensor, weights: torch.Tensor, ax: Axes | None = None) 
 def source(*experiments: str, rung: str = "objects") -> str:
     """Where recorded numbers come from: images, seeds, device, commit and command, a line each.
 
-    experiments : names from catalogue.EXPERIMENTS; what is not recorded is said to be not
+    experiments : names from catalogue.EXPERIMENTS; of what is not recorded, it says so
+    Raises KeyError for an unknown experiment.
     """
+    if unknown := [name for name in experiments if name not in EXPERIMENTS]:
+        known = ", ".join(EXPERIMENTS)
+        raise KeyError(f"There is no experiment {unknown[0]!r}; there are {known}.")
     lines = [f"Recorded on the rung {rung}"]
     for name in experiments:
         file = file_of(name, rung, out=RESULTS).with_suffix(".json")
