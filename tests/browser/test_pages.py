@@ -19,6 +19,11 @@ NAMES = sorted(
 )
 SLIDERS = "chapters/1_introduction.html"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
+# the page's scripts run after its last request: the theme is chosen, formulas and widgets are drawn
+READY = """() => document.documentElement.dataset.theme !== "auto"
+    && [...document.querySelectorAll(".math")].every(e => e.querySelector("mjx-container"))
+    && [...document.querySelectorAll(".widget-subarea")].every(e => e.querySelector(".widget-box"))
+"""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 pytestmark = pytest.mark.slow
@@ -66,6 +71,7 @@ def visit(browser, address):
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on("console", lambda m: m.type == "error" and page.errors.append(m.text))
         page.goto(f"{address}/{name}", wait_until="networkidle")
+        page.wait_for_function(READY)
         return page
 
     return open_page
