@@ -40,13 +40,16 @@ def test_at_each_budget_parameters_and_operations_agree_within_5_percent(budget)
     assert max(operations) <= 1.05 * min(operations)
 
 
-def test_the_floor_comes_first_and_seed_by_seed(monkeypatch):
+def test_the_floor_comes_first_and_all_families_seed_by_seed(monkeypatch):
     monkeypatch.setattr(zoo, "manifest", dict)
     names = families.missing()
     floor = {name for key in families.FLOOR for name in families.FAMILIES[key].members()}
-    assert set(names[: len(floor)]) == floor
-    seeds = [Spec.parse(name).seed for name in names[: len(floor)]]
-    assert seeds == sorted(seeds)
+    first, rest = names[: len(floor)], names[len(floor) :]
+    assert set(first) == floor
+    for part in (first, rest):
+        seeds = [Spec.parse(name).seed for name in part]
+        assert seeds == sorted(seeds)
+        assert seeds[-1] == 2
 
 
 def test_what_the_zoo_holds_is_not_missing(monkeypatch):

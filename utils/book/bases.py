@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from utils.book import claims
-from utils.experiments.catalogue import EXPERIMENTS
+from utils.experiments.catalogue import EXPERIMENTS, VARIANTS
 from utils.experiments.recorded import EXACT, Recorded
 from utils.experiments.replicating import RESULTS, file_of
 from utils.experiments.standalone import STANDALONE
@@ -61,7 +61,7 @@ BASES = {
     "ra1": _later("similarity"),
     "ra2": Basis("3_attention_sparsity", "How far each head looks", ("similarity",), SWEEPS),
     "ra3": _later("representation"),
-    "ra4": _later("representation", *SWEEPS, "variants"),
+    "ra4": _later("representation", *SWEEPS, *VARIANTS),
     "ra5": _later("pairs", *SWEEPS, "data"),
     "ra6": _later("pairs", *SWEEPS, "variants"),
     "ra7": _later("representation"),
@@ -74,7 +74,7 @@ BASES = {
     "tu2": _later("cue-conflict"),
     "sm1": _later("accuracy", "compute"),
     "sm2": _later("accuracy", "compute"),
-    "pe": _later("behaviour", *SWEEPS, "variants"),
+    "pe": _later("behaviour", *SWEEPS, *VARIANTS),
     "ti": _later("behaviour"),
 }
 NO_TABLE = {

@@ -108,6 +108,7 @@ class Experiment:
         return each * len(self.beside(model)) if self.pairs else each
 
 
+VARIANTS = ("variants", "parts")
 # In the middle of the floor's sweeps, with the variants that pool and place tokens otherwise.
 MIDDLE = ("vit-d6-h4", "resnet-d20", "vit-d6-h4-gap", "vit-d6-h4-nopos")
 ONE_BLOCK, ALL_BLOCKS = ("1/3", "2/3", "last"), ("all",)
@@ -142,13 +143,13 @@ def _ablation(name: str, asks: str, units: tuple[str, ...], **which) -> dict[str
 
 
 def _pairs() -> tuple[tuple[str, str], ...]:
-    """Part of the data against other seeds of all of it, and seed 0 of all of it against these; a
-    mixer and each seed of the others; ViT and ResNet of a seed."""
+    """Part of the data against other seeds of all of it, and seed 0 of all of it against these; of
+    each seed, mixer against ViT and ResNet, and these against each other."""
     vit, resnet = "vit-d6-h4", "resnet-d20"
     others = [(model, f"{model}-s{seed}") for model in (vit, resnet) for seed in (1, 2)]
     shares = [(f"{model}-n{n}", other) for n in (3, 10, 30) for model, other in others]
     seeds = ("", "-s1", "-s2")
-    mixer = [("mixer-d6", model + seed) for model in (vit, resnet) for seed in seeds]
+    mixer = [("mixer-d6" + seed, model + seed) for model in (vit, resnet) for seed in seeds]
     return (*others, *shares, *mixer, *((vit + seed, resnet + seed) for seed in seeds))
 
 
@@ -166,7 +167,7 @@ EXPERIMENTS = {
         "measure",
         dict(measures=["accuracy", "attention", "activation"]),
         n=1000,
-        families=(*FLOOR, "decoupled", "width", "variants", "data"),
+        families=(*FLOOR, "decoupled", "width", *VARIANTS, "data"),
         imagenet=tuple(IMAGENET),
         random=True,
     ),
@@ -181,7 +182,7 @@ EXPERIMENTS = {
         "ablation-depth",
         "Does a deeper ViT depend more on what it attends to most?",
         ("attention",),
-        families=("depth", "variants"),
+        families=("depth", *VARIANTS),
         architectures=WITH_HEADS,
         imagenet=PINNED_VITS,
     ),
@@ -189,7 +190,7 @@ EXPERIMENTS = {
         "ablation-cnn",
         "Does a deeper CNN depend more on its strongest positions and ReLU units?",
         ("position", "unit"),
-        families=("cnn-depth", "variants"),
+        families=("cnn-depth", *VARIANTS),
         architectures=CNNS,
         imagenet=PINNED_CNNS,
     ),
@@ -198,7 +199,7 @@ EXPERIMENTS = {
         "ablation-mlp",
         "Does a ViT depend on its strongest positions and MLP units as a CNN does?",
         ("position", "unit"),
-        families=("heads", "variants"),
+        families=("heads", *VARIANTS),
         only=("vit-d6-h4", "vit-d6-h4-relu", "vit-d6-h4-gap"),
     ),
     "similarity": Experiment(
@@ -206,7 +207,7 @@ EXPERIMENTS = {
         "measure",
         dict(measures=["distance", "cka"]),
         n=1000,
-        families=(*FLOOR, "variants", "data"),
+        families=(*FLOOR, *VARIANTS, "data"),
         imagenet=tuple(IMAGENET),
         random=True,
     ),
@@ -215,7 +216,7 @@ EXPERIMENTS = {
         "represent",
         dict(measures=["agreement", "field", "frequency", "location", "skips"]),
         n=500,
-        families=(*FLOOR, "variants"),
+        families=(*FLOOR, *VARIANTS),
         imagenet=tuple(IMAGENET),
         random=True,
     ),
@@ -233,7 +234,7 @@ EXPERIMENTS = {
         "behave",
         dict(measures=["corruption", "shift", "permutation"]),
         n=1000,
-        families=(*FLOOR, "variants"),
+        families=(*FLOOR, *VARIANTS),
         imagenet=tuple(name for name in IMAGENET if name.startswith(PLAIN_RECIPES)),
         only=MIDDLE,
     ),
@@ -242,7 +243,7 @@ EXPERIMENTS = {
         "behave",
         dict(measures=["attack"]),
         n=500,
-        families=(*FLOOR, "variants"),
+        families=(*FLOOR, *VARIANTS),
         only=MIDDLE,
     ),
     "cue-conflict": Experiment(
@@ -250,7 +251,7 @@ EXPERIMENTS = {
         "behave",
         dict(measures=["conflict"]),
         n=900,
-        families=(*FLOOR, "variants"),
+        families=(*FLOOR, *VARIANTS),
         imagenet=tuple(IMAGENET),
         data={"objects": "objects/cue-conflict", "imagenet": "cue-conflict"},
     ),

@@ -125,7 +125,7 @@ def ra6(recorded: Recorded) -> Iterator[dict]:
     found = recorded.numbers("pairs", "matched_cka")
     if not len(found):
         return
-    means = found[found["model"] == MIXER].groupby("beside")["value"].mean()
+    means = found[found["model"].str.startswith(MIXER)].groupby("beside")["value"].mean()
     gap = difference(recorded.seeds(VIT, means), recorded.seeds(CNN, means), fewest=3)
     yield from known_rows(("nearness", gap, "main"))
 

@@ -54,10 +54,11 @@ FAMILIES = {
     ),
     "variants": Family(
         "one part of a model exchanged",
-        (
-            *(f"vit-d6-h4-{variant}" for variant in ("gap", "relu", "reg4", "nopos")),
-            *("mixer-d6", "hybrid-d6-h4", "plain-d8", "plain-d20", "plain-d44"),
-        ),
+        ("vit-d6-h4-gap", "vit-d6-h4-relu", "mixer-d6", "hybrid-d6-h4"),
+    ),
+    "parts": Family(
+        "one part of a model added or left out",
+        ("vit-d6-h4-reg4", "vit-d6-h4-nopos", "plain-d8", "plain-d20", "plain-d44"),
         seeds=1,
     ),
     "data": Family(
@@ -94,20 +95,16 @@ FLOOR = ("heads", "depth", "cnn-depth")
 def missing(families: list[str] | None = None) -> list[str]:
     """The models of these families (all if None) that the zoo lacks, most needed first.
 
-    Seed by seed over the floor, so that every sweep has a first line early; then the other
-    families in the order of their declaration. Raises ValueError for an unknown family.
+    The floor, then the other families in the order of their declaration, both seed by seed, so
+    that every comparison has a first line early. Raises ValueError for an unknown family.
     """
     chosen = list(FAMILIES) if families is None else families
     if unknown := [name for name in chosen if name not in FAMILIES]:
         raise ValueError(f"There is no family {unknown[0]!r}; there are {', '.join(FAMILIES)}.")
     have = zoo.manifest()
     members = [(name, member) for name in chosen for member in FAMILIES[name].members()]
-    members.sort(key=lambda pair: (pair[0] not in FLOOR, _seed(pair) if pair[0] in FLOOR else 0))
+    members.sort(key=lambda pair: (pair[0] not in FLOOR, Spec.parse(pair[1]).seed))
     return list(dict.fromkeys(member for _, member in members if member not in have))
-
-
-def _seed(pair: tuple[str, str]) -> int:
-    return Spec.parse(pair[1]).seed
 
 
 def status() -> str:
