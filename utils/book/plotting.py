@@ -174,9 +174,10 @@ def overlay(image: torch.Tensor, weights: torch.Tensor, ax: Axes | None = None) 
 
 
 def source(*experiments: str, rung: str = "objects") -> str:
-    """Where recorded numbers come from: images, seeds, device, commit and command, a line each.
+    """Where recorded numbers come from: images, seeds, device, commits and command, a line each.
 
-    experiments : names from catalogue.EXPERIMENTS; of what is not recorded, it says so
+    experiments : names from catalogue.EXPERIMENTS; of what is not recorded, it says so. Of more
+        than three commits it says how many: the .json beside the table has them all.
     Raises KeyError for an unknown experiment.
     """
     if unknown := [name for name in experiments if name not in EXPERIMENTS]:
@@ -191,11 +192,12 @@ def source(*experiments: str, rung: str = "objects") -> str:
         record = json.loads(file.read_text())
         about, sources = record["configuration"], record["sources"]
         specs = filter(None, (Spec.parse(c.split()[0]) for c in record["conditions"]))
-        seeds = ", ".join(map(str, sorted({spec.seed for spec in specs})))
+        seeds = sorted({spec.seed for spec in specs})
         where = ", ".join(sorted({one["device"] for one in sources}))
-        commits = ", ".join(sorted({one["commit"][:7] for one in sources}))
+        commits = sorted({one["commit"][:7] for one in sources})
+        commits = ", ".join(commits) if len(commits) <= 3 else f"{len(commits)} commits"
         of = "" if about["data"].startswith(rung) else f" of {about['data']}"
-        seeds = f", seed {seeds}" if seeds else ""
+        seeds = f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
         lines.append(f"{name}: {about['n']} images{of}{seeds}, {where}, {commits}")
     command = f"python -m utils replicate {' '.join(experiments)}"
     if rung != "objects":

@@ -40,8 +40,9 @@ OF_PROFILES = {
     "I_keep": "I_keep",
 }
 # What the numbers of one measurement of a model have in common; of ablations the unit too.
-TOGETHER = ["scope", "replaced_by", "weights"]
-KEYS = ["measure", "unit", *TOGETHER]
+TOGETHER = ("scope", "replaced_by", "weights")
+ABLATED = ("unit", *TOGETHER)
+KEYS = ["measure", *ABLATED]
 
 
 def values(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.DataFrame:
@@ -100,15 +101,15 @@ def trends(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.Data
         own = found.assign(design=found["model"].map(lambda name: _design(name, rung)))
         own = own[own["design"].isin(declared)]
         own = own.assign(size=own["design"].map(declared))
+        measured = {of: own.groupby(list(of))["design"].agg(set) for of in (ABLATED, TOGETHER)}
         for label, least in {FEW: 1, SOME: 4}.items() if varied == "heads" else [(FEW, 1)]:
             wanted = {name for name, size in declared.items() if size >= least}
             for keys, models in own[own["size"] >= least].groupby(KEYS, sort=False):
                 about = {"family": family, "varied": varied, "range": label}
                 about |= dict(zip(KEYS, keys, strict=True))
                 # What was measured of a model may lack one number: the average of a single head.
-                together = KEYS[1:] if about["replaced_by"] else TOGETHER
-                beside = own[(own[together] == models[together].iloc[0]).all(axis=1)]
-                about["missing"] = len(wanted - set(beside["design"]))
+                of = ABLATED if about["replaced_by"] else TOGETHER
+                about["missing"] = len(wanted - measured[of][tuple(about[key] for key in of)])
                 rows.append(about | _trend(models))
     return pd.DataFrame(rows)
 
