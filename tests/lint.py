@@ -33,7 +33,11 @@ SHORTEST_ALT = 40
 # Calls into these modules draw, whatever name they were imported under, and so do these methods.
 DRAWING_MODULES = ("matplotlib", "seaborn", "utils.book.plotting", "IPython.display.Image")
 DRAWING_METHODS = {"bar", "barh", "boxplot", "errorbar", "hist", "imshow", "plot", "scatter"}
-HARMLESS = {"utils.book.plotting.use_style", "matplotlib.pyplot.close"}
+HARMLESS = {
+    "utils.book.plotting.use_style",
+    "utils.book.plotting.source",
+    "matplotlib.pyplot.close",
+}
 WIDGETS = "utils.book.widgets"
 # Known without an import, so that nothing depends on finding one.
 USUAL_NAMES = {
