@@ -131,6 +131,17 @@ def test_of_several_criteria_the_one_that_decided_is_shown(results):
     assert shown.count("**+") == 1
 
 
+def test_seeds_that_agree_to_the_last_digit_have_an_interval_all_the_same(results):
+    rows = [
+        {"model": f"{model}{seed}", "weights": "trained", "quantity": quantity, "value": value}
+        for model, bias in (("vit-d6-h4", 0.5), ("resnet-d20", 0.25))
+        for seed in ("", "-s1")
+        for quantity, value in (("shape_bias", bias), ("decided", 0.9))
+    ]
+    write(results, "cue-conflict", rows)
+    assert "**+0.250** [+0.250, +0.250], 4 models" in board.box("tu2").data
+
+
 def test_a_model_counts_once_all_its_conditions_are_recorded(results):
     sparse_attention(results)
     declared = {m for name in ("heads", "depth") for m in FAMILIES[name].members()}

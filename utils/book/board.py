@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from utils.book import claims, plotting
 from utils.book.bases import commands, lacking, link
 from utils.experiments.evidence import evidence
+from utils.experiments.recorded import EXACT
 from utils.experiments.replicating import RESULTS
 
 # Marks for those who see no colours, colours that keep apart for colour-blind eyes, and the ink.
@@ -114,7 +115,7 @@ def _measured(verdict) -> str:
 
     row = max(found.itertuples(), key=decided)  # the first of several
     variant = "" if row.variant == "main" else f" ({row.variant})"
-    if row.low == row.high:  # a number without a spread
+    if verdict.rung == EXACT:
         numbers = f"**{row.estimate:.1e}**"
     else:
         sign = "" if math.isnan(row.low) else "+"  # a share has none
