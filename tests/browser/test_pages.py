@@ -19,7 +19,7 @@ NAMES = sorted(
 )
 SLIDERS = "chapters/1_introduction.html"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
-# the page's scripts run after its last request: the theme is chosen, formulas and widgets are drawn
+# A page's scripts may run after its last request: theme chosen, formulas and widgets drawn.
 READY = """() => document.documentElement.dataset.theme !== "auto"
     && [...document.querySelectorAll(".math")].every(e => e.querySelector("mjx-container"))
     && [...document.querySelectorAll(".widget-subarea")].every(e => e.querySelector(".widget-box"))

@@ -108,6 +108,7 @@ class Experiment:
         return each * len(self.beside(model)) if self.pairs else each
 
 
+# The families whose models differ from one of the sweeps in a single part.
 VARIANTS = ("variants", "parts")
 # In the middle of the floor's sweeps, with the variants that pool and place tokens otherwise.
 MIDDLE = ("vit-d6-h4", "resnet-d20", "vit-d6-h4-gap", "vit-d6-h4-nopos")
