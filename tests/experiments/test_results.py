@@ -8,7 +8,7 @@ from utils.experiments.results import NotWritten, OtherConfiguration, Results
 
 CONFIGURATION = {"data": "objects", "n": 100, "measures": ["gini"]}
 COLUMNS = ("model", "head", "value")
-ROW = {"model": "a", "head": 3, "value": 0.1 + 0.2}
+ROW = {"model": "a", "head": 3, "value": 0.1 + 0.25}
 
 
 def begun(folder, **changes):
@@ -22,12 +22,14 @@ def finish(results, *names):
         results.add(name, [ROW], {"weights": "123", "seconds": 1.0})
 
 
-def test_a_table_keeps_every_digit_and_whole_numbers_whole(tmp_path):
+def test_a_table_keeps_eight_significant_digits_and_whole_numbers_whole(tmp_path):
     results = begun(tmp_path)
-    finish(results, "a")
+    values = [1 / 3, -2e-9 / 3, 123456.789012, float("nan"), float("inf")]
+    results.add("a", [ROW | {"value": value} for value in values], {"weights": "1"})
     table = results.table()
-    assert table.loc[0, "value"] == 0.1 + 0.2
-    assert table["head"].tolist() == [3]
+    kept = [0.33333333, -6.6666667e-10, 123456.79, float("nan"), float("inf")]
+    assert table["value"].tolist() == pytest.approx(kept, rel=0, abs=0, nan_ok=True)
+    assert table["head"].tolist() == [3] * 5
     assert table["head"].dtype == "int64"
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+DIGITS = 8  # significant: more than single precision, in which models are run, can tell apart
+
 
 class OtherConfiguration(ValueError):
     """The file holds results that were measured in another way."""
@@ -91,12 +93,13 @@ class Results:
         return True
 
     def add(self, condition: str, rows: Iterable[dict], record: dict) -> None:
-        """Put a finished condition on the disk: its rows, and what is known about their making.
+        """Put a finished condition on the disk: its rows, floats to DIGITS significant digits, and
+        what is known about their making.
 
         `record` says at least which "weights" were measured (a hash, or None for random ones).
         Raises NotWritten if it fails; what was finished before is then unharmed.
         """
-        rows = [{"condition": condition, **row} for row in rows]
+        rows = [{"condition": condition, **_rounded(row)} for row in rows]
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
@@ -106,7 +109,7 @@ class Results:
         self._rows += rows
 
     def table(self) -> pd.DataFrame:
-        """Return all finished conditions, floats exactly as they were measured."""
+        """Return all finished conditions, floats exactly as they are in the file."""
         if not self.finished:
             return pd.DataFrame(columns=self.columns)
         return pd.read_csv(self.file, engine="python")  # the others may round the last digit
@@ -137,6 +140,13 @@ class Results:
                 f"({len(self.finished)}) are intact there, and the same command goes on from them "
                 "once it can write."
             ) from None
+
+
+def _rounded(row: dict) -> dict:
+    return {
+        name: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+        for name, value in row.items()
+    }
 
 
 def _differences(there: dict, here: dict, path: str = "") -> Iterator[tuple[str, object, object]]:
