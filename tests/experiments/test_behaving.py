@@ -17,6 +17,7 @@ from utils.experiments.behaving import (
     Behaviour,
     blocks,
     opened,
+    people,
     rows,
     textures,
 )
@@ -24,7 +25,7 @@ from utils.experiments.catalogue import EXPERIMENTS, MIDDLE
 from utils.experiments.ranks import Ranks
 from utils.experiments.replicating import replicate
 from utils.experiments.run import Batches
-from utils.measures.behaviour import CATEGORIES
+from utils.measures.behaviour import CATEGORIES, error_consistency
 from utils.models import zoo
 from utils.stimuli import datasets, objects, psychophysics
 from utils.stimuli.minibatches import Dataset
@@ -202,6 +203,38 @@ def test_who_goes_by_shape_has_a_shape_bias_of_one_and_texture_of_zero():
     assert shares == [0.75, 0.5, 0.25]
     undecided = bias([3, 3, 3, 3, 3])
     assert math.isnan(undecided["shape_bias", "conflict", None]["value"])
+
+
+def test_trials_that_people_saw_are_kept_to_compare_errors():
+    shape, texture = torch.tensor([0, 1, 2, 0, 1, 1]), torch.tensor([1, 2, 0, 2, 1, 0])
+    asked = torch.tensor([[1, 1, 0, 0, 0, 1], [1, 0, 0, 1, 1, 1]]).bool()
+    logits = torch.eye(4)[torch.tensor([0, 1, 0, 3, 1, 1])]
+    halves = []
+    for part in (slice(0, 3), slice(3, 6)):
+        model = Toy(lambda x, part=part: logits[part])
+        half = Behaviour(model, ["conflict"], tuple("0123"), textures=texture, people=True)
+        half.update(torch.rand(3, 3, 4, 4), shape[part], torch.arange(6)[part])
+        halves.append(half.counts)
+    table = {(r["quantity"], r["kind"]): r for r in rows(sum(halves, Counter()), 4, asked)}
+    own, people = (table["error_consistency", kind] for kind in ("conflict", "people"))
+    in_conflict = [0, 1, 2, 3, 5]
+    right = torch.tensor([True, True, False, False, True])
+    kappas = [error_consistency(right, who[in_conflict]).kappa for who in asked]
+    assert own["value"] == pytest.approx(sum(kappas) / 2)
+    assert own["low"] <= own["value"] <= own["high"]
+    between = error_consistency(*asked[:, in_conflict]).kappa
+    assert (people["value"], people["n"], own["n"]) == (pytest.approx(between), 5, 5)
+
+
+def test_people_who_saw_the_stimuli_are_in_their_order(shared_data):
+    stimuli = datasets.cue_conflict()
+    asked = people("cue-conflict")
+    assert asked.shape == (10, len(stimuli.names))
+    who = sorted(stimuli.trials["subject"].unique())[3]
+    own = stimuli.trials[stimuli.trials["subject"] == who].set_index("stimulus")
+    right = (own["response"] == own["shape"])[stimuli.names]
+    assert asked[3].tolist() == right.tolist()
+    assert people("objects/cue-conflict") is None
 
 
 def test_everyday_categories_are_decided_by_the_mean_over_their_classes():

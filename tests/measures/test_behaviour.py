@@ -15,6 +15,7 @@ from torchmetrics.functional import cohen_kappa
 from utils.measures.behaviour import (
     CATEGORIES,
     categories_of,
+    consistency_with_people,
     decisions,
     error_consistency,
     pgd,
@@ -96,6 +97,37 @@ def test_the_bounds_lie_within_those_that_know_only_the_expected_agreement(p, q)
     least, most = (0, 1 - math.sqrt(1 - 2 * c)) if c < 0.5 else (math.sqrt(max(2 * c - 1, 0)), 1)
     assert found.lowest >= (least - c) / (1 - c) - 1e-9
     assert found.highest <= (most - c) / (1 - c) + 1e-9
+
+
+def test_consistency_with_people_is_the_mean_over_them_with_an_interval_over_trials():
+    rng = torch.Generator().manual_seed(0)
+    a = torch.rand(400, generator=rng) < 0.7
+    b = torch.where(torch.rand(400, generator=rng) < 0.4, a, torch.rand(400, generator=rng) < 0.6)
+    kappa = error_consistency(a, b).kappa
+    alone = consistency_with_people(a, b[None])
+    assert alone.kappa == pytest.approx(kappa)
+    draws = torch.randint(400, (500, 400), generator=rng)
+    by_hand = torch.tensor([error_consistency(a[i], b[i]).kappa for i in draws])
+    assert alone.se == pytest.approx(by_hand.std().item(), rel=0.1)
+    low, high = by_hand.quantile(0.025).item(), by_hand.quantile(0.975).item()
+    assert (alone.low, alone.high) == pytest.approx((low, high), abs=0.03)
+    # Someone who answers like the model, and someone who errs by chance: people differ most.
+    other = torch.rand(400, generator=rng) < 0.6
+    three = consistency_with_people(a, torch.stack([a, b, other]))
+    assert three.kappa == pytest.approx((1 + kappa + error_consistency(a, other).kappa) / 3)
+    assert three.se > 2 * alone.se
+
+
+def test_a_model_that_never_errs_has_no_consistency_with_people_who_never_err():
+    right = torch.ones(6).bool()
+    assert all(map(math.isnan, consistency_with_people(right, torch.stack([right, right]))))
+
+
+def test_nobody_to_compare_with_is_refused():
+    with pytest.raises(ValueError, match="nobody to compare with"):
+        consistency_with_people(torch.ones(3).bool(), torch.ones(0, 3).bool())
+    with pytest.raises(ValueError, match="same trials"):
+        consistency_with_people(torch.ones(3).bool(), torch.ones(2, 4).bool())
 
 
 def test_kappa_is_undefined_where_nobody_errs():

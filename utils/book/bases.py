@@ -70,15 +70,12 @@ BASES = {
     "zh": _later("accuracy", "compute"),
     "ba1": _later("attack"),
     "ba2": _later("behaviour"),
-    "tu1": Basis("6_claims", OTHERS),
+    "tu1": _later("cue-conflict"),
     "tu2": _later("cue-conflict"),
     "sm1": _later("accuracy", "compute"),
     "sm2": _later("accuracy", "compute"),
     "pe": _later("behaviour", *SWEEPS, *VARIANTS),
     "ti": _later("behaviour"),
-}
-NO_TABLE = {
-    "tu1": "it takes Transformers trained on ImageNet, beside human trials on the same pictures",
 }
 
 
@@ -112,7 +109,7 @@ def _progress(claim: str, rung: str) -> tuple[int, int, list[str]]:
 
 def lacking(claim: str, rung: str) -> str:
     """How much is recorded of what a claim is judged from, or why nothing can be; Markdown."""
-    if reason := claims.BY_ID[claim].reason or NO_TABLE.get(claim):
+    if reason := claims.BY_ID[claim].reason:
         return reason
     done, asked, _ = _progress(claim, rung)
     if not asked:
@@ -128,8 +125,9 @@ def commands(claim: str, rung: str = "objects") -> str:
     _, asked, experiments = _progress(claim, rung)
     if not asked:
         return ""
-    ending = {"objects": "", "cifar10": " --rung cifar10"}
-    ending = ending.get(rung, " --rung imagenet --data photographs/")
+    ending = "" if rung == "objects" else f" --rung {rung}"
+    if rung == "imagenet" and not all(EXPERIMENTS[name].data for name in experiments):
+        ending += " --data photographs/"
     members = Recorded(rung, RESULTS).members(*basis.families)
     if rung != "imagenet" and members - set(zoo.manifest()):
         families = basis.families if rung == "objects" else ("cifar10",)

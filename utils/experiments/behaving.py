@@ -7,7 +7,9 @@ keyed by the seed and the index of an image, so that two ranks find what one doe
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import combinations
 
+import numpy as np
 import torch
 from scipy.stats import binomtest
 from timm.data import resolve_model_data_config
@@ -24,13 +26,14 @@ MEASURES = {
     "attack": "accuracy under PGD-20 at several ε",
     "shift": "share of decisions kept as images move by 1 to 8 pixels",
     "permutation": "accuracy kept as blocks of an image change places",
-    "conflict": "shape bias, on images whose shape and texture disagree",
+    "conflict": "shape bias where shape and texture disagree, and whether people err alike",
 }
 COLUMNS = ("quantity", "kind", "level", "value", "se", "low", "high", "n")
 EPSILONS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # in 255ths, the steps of an 8-bit image
 SHIFTS = tuple(range(1, 9))
 MOVES = 4  # up, down, left and right
 CLEAN, PERMUTED, ATTACKED, SHIFTED, CONFLICT = "clean", "permutation", "pgd", "shift", "conflict"
+TRIAL = "trial"  # one image of a conflict; its level is the image's index
 SHAPE, TEXTURE, NEITHER = range(3)  # what is decided where cues conflict
 
 Counts = Counter[tuple[str, float | None, int]]  # (kind, level, outcome) → images
@@ -45,6 +48,18 @@ _TEXTURES: dict[str, Callable[[], Tensor]] = {
 def textures(source: str) -> Tensor | None:
     """The class of every image's texture, int64 [n], where cues disagree; None elsewhere."""
     return _TEXTURES[source]() if source in _TEXTURES else None
+
+
+@cache
+def people(source: str) -> Tensor | None:
+    """Who of several people went by shape in each image, bool [people, n]; None where nobody was
+    asked."""
+    if source != "cue-conflict":
+        return None
+    stimuli = datasets.cue_conflict()
+    right = stimuli.trials.assign(right=stimuli.trials["response"] == stimuli.trials["shape"])
+    table = right.pivot(index="subject", columns="stimulus", values="right")[stimuli.names]
+    return torch.tensor(table.to_numpy(dtype=bool))
 
 
 def opened(data: Dataset) -> Callable[[nn.Module], Dataset]:
@@ -72,6 +87,7 @@ class Behaviour:
     textures : int64 [n] by the index of an image, where shape and texture disagree; then only
         "conflict" is measured, and everything else only without them. What is left out is named
         with the reason in `skipped`; ValueError if nothing is left.
+    people : whether people saw these images, so that the trials of a conflict are kept one by one
 
     `update(images, labels, index)` for every minibatch, `counts` to add to other ranks', and `rows`
     for the table.
@@ -84,10 +100,12 @@ class Behaviour:
         classes: tuple[str, ...],
         seed: int = 0,
         textures: Tensor | None = None,
+        people: bool = False,
     ) -> None:
         config = resolve_model_data_config(model)
         mean, sd = (torch.tensor(config[key]).view(-1, 1, 1) for key in ("mean", "std"))
-        self.mean, self.sd, self.seed, self.textures = mean, sd, seed, textures
+        self.mean, self.sd, self.seed = mean, sd, seed
+        self.textures, self.people = textures, people
         self.observer = nn.Sequential(Normalize(config["mean"], config["std"]), model)
         self.everyday = classes == tuple(behaviour.CATEGORIES)
         self.counts: Counts = Counter()
@@ -141,13 +159,18 @@ class Behaviour:
         outcome = torch.full_like(decided, NEITHER)
         outcome[decided == shape] = SHAPE
         outcome[decided == texture] = TEXTURE
-        self._count(CONFLICT, None, outcome[shape != texture])
+        disagree = shape != texture
+        self._count(CONFLICT, None, outcome[disagree])
+        if self.people:
+            by_shape = (outcome == SHAPE)[disagree].tolist()
+            trials = zip(index[disagree].tolist(), by_shape, strict=True)
+            self.counts.update((TRIAL, image, int(right)) for image, right in trials)
 
     def _count(self, kind: str, level: float | None, outcomes: Tensor) -> None:
         self.counts.update((kind, level, outcome) for outcome in outcomes.tolist())
 
 
-def rows(counts: Counts, classes: int) -> Iterator[dict]:
+def rows(counts: Counts, classes: int, people: Tensor | None = None) -> Iterator[dict]:
     """The table: one row a number, with a 95 % interval or a standard error over n images.
 
     kind : "clean", a corruption, "pgd", "permutation", "shift" or "conflict"
@@ -156,10 +179,16 @@ def rows(counts: Counts, classes: int) -> Iterator[dict]:
         "kept_above_chance", of what it is above 1 / classes. "consistency" is the share of
         decisions that stay. In a conflict, "shape_bias" is shape / (shape + texture) and n the
         trials decided for either; "decided", "shape" and "texture" are shares of all trials.
+        "error_consistency" is the mean κ with `people`, bool [people, images], to go by shape
+        being right; of kind "people" it is that of people with one another, in the same trials.
     """
     found: dict[tuple, Counter[int]] = {}
+    trials: dict[int, bool] = {}
     for (kind, level, outcome), count in counts.items():
-        found.setdefault((kind, level), Counter())[outcome] += count
+        if kind == TRIAL:
+            trials[level] = bool(outcome)
+        else:
+            found.setdefault((kind, level), Counter())[outcome] += count
     for (kind, level), outcomes in found.items():
         if kind == CONFLICT:
             numbers = _conflict_rows(outcomes)
@@ -169,6 +198,20 @@ def rows(counts: Counts, classes: int) -> Iterator[dict]:
             numbers = _accuracies(outcomes, kind, classes)
         for number in numbers:
             yield {"kind": kind, "level": level, **number}
+    if trials:
+        yield from _consistencies(trials, people)
+
+
+def _consistencies(trials: dict[int, bool], people: Tensor) -> Iterator[dict]:
+    """Whether a model and people err in the same of these trials: image → right."""
+    images = sorted(trials)
+    right, asked = torch.tensor([trials[image] for image in images]), people[:, images]
+    own = behaviour.consistency_with_people(right, asked)
+    pairs = [behaviour.error_consistency(a, b).kappa for a, b in combinations(asked, 2)]
+    place = {"quantity": "error_consistency", "level": None, "n": len(images)}
+    interval = {"se": own.se, "low": own.low, "high": own.high}
+    yield {"kind": CONFLICT, "value": own.kappa, **interval, **place}
+    yield {"kind": "people", "value": float(np.mean(pairs)), **place}
 
 
 def _share(quantity: str, count: int, n: int) -> dict:
@@ -222,7 +265,8 @@ class Behave:
 
     def _start(self, model: nn.Module, batches) -> Behaviour:
         data = batches.data
-        return Behaviour(model, self.measures, data.classes, self.seed, textures(data.source))
+        source, asked = data.source, people(data.source) is not None
+        return Behaviour(model, self.measures, data.classes, self.seed, textures(source), asked)
 
     def run(self, model, condition, batches, ranks) -> tuple[list[dict], dict]:
         """Show this rank's minibatches; the table and what was left out, on every rank."""
@@ -235,9 +279,9 @@ class Behave:
 
         here = ranks.together(read)
         parts = ranks.gather(here.counts)
-        classes = len(batches.data.classes)
+        classes, asked = len(batches.data.classes), people(batches.data.source)
         return ranks.on_main(
-            lambda: (list(rows(sum(parts, Counter()), classes)), left_out(here.skipped))
+            lambda: (list(rows(sum(parts, Counter()), classes, asked)), left_out(here.skipped))
         )
 
     def plan(self, model, condition, batches) -> str:

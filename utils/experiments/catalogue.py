@@ -251,7 +251,7 @@ EXPERIMENTS = {
         "Do decisions follow shape or texture where these disagree?",
         "behave",
         dict(measures=["conflict"]),
-        n=900,
+        n=1280,  # all that were published; the objects are 900
         families=(*FLOOR, *VARIANTS),
         imagenet=tuple(IMAGENET),
         data={"objects": "objects/cue-conflict", "imagenet": "cue-conflict"},

@@ -7,6 +7,7 @@ import pandas as pd
 
 from utils.experiments.recorded import (
     CNN,
+    SURE,
     VIT,
     Recorded,
     difference,
@@ -14,9 +15,7 @@ from utils.experiments.recorded import (
     row,
     share_row,
 )
-from utils.measures.statistics import mean_over
-
-TOKEN = 4  # pixels, on the rungs with our own models
+from utils.measures.statistics import Estimate, mean_over
 
 
 def _changed(
@@ -68,6 +67,24 @@ def ba2(recorded: Recorded) -> Iterator[dict]:
         yield share_row("corruptions", pd.Series(holds, dtype=float), found["model"].nunique())
 
 
+def tu1(recorded: Recorded) -> Iterator[dict]:
+    """The errors of ViTs are nearer to those of humans.
+
+    The interval is over images and people, from the models' standard errors: as if those of one
+    kind varied together and the two kinds apart, which is wider than for the same images it is.
+    """
+    found = _changed(recorded, "error_consistency", "conflict", "cue-conflict")
+    if not len(found):
+        return
+    found = found.set_index("model")
+    each = [[recorded.seeds(kind, found[of]) for kind in (VIT, CNN)] for of in ("value", "se")]
+    if all(each[0]):
+        (vit, cnn), errors = ([sum(x) / len(x) for x in kinds] for kinds in each)
+        gap, half = vit - cnn, SURE * math.hypot(*errors)
+        models = sum(map(len, each[0]))
+        yield row("consistency", Estimate(gap, gap - half, gap + half, math.nan, models))
+
+
 def tu2(recorded: Recorded) -> Iterator[dict]:
     """The shape bias of ViTs is nearer to that of humans."""
     bias, decided = (
@@ -87,7 +104,7 @@ def pe(recorded: Recorded) -> Iterator[dict]:
     found = _changed(recorded, "kept_above_chance", "permutation")
     if not len(found):
         return
-    smaller = found["level"] < TOKEN
+    smaller = found["level"] < (16 if recorded.rung == "imagenet" else 4)  # pixels of a token
     for blocks, rows in (("not smaller", found[~smaller]), ("smaller", found[smaller])):
         means = rows.groupby("model")["value"].mean()
         cnn = recorded.seeds(CNN, means)
@@ -107,4 +124,4 @@ def ti(recorded: Recorded) -> Iterator[dict]:
     yield from known_rows(("consistency", gap, "main"))
 
 
-CLAIMS = (ba1, ba2, tu2, pe, ti)
+CLAIMS = (ba1, ba2, tu1, tu2, pe, ti)

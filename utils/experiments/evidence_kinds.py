@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from utils.experiments.catalogue import IMAGENET
 from utils.experiments.recorded import (
     CNN,
     EXACT,
@@ -152,10 +153,9 @@ def pk(recorded: Recorded) -> Iterator[dict]:
     if not len(found):
         return
     change, error = found["value"], SURE * found["se"]
+    models = recorded.members("heads", "depth", "cnn-depth") | set(IMAGENET)
     for kind, passes in (("attention", change + error < 0), ("convolution", change - error > 0)):
-        chosen = (found["unit"] == kind) & found["model"].isin(
-            recorded.members("heads", "depth", "cnn-depth")
-        )
+        chosen = (found["unit"] == kind) & found["model"].isin(models)
         if chosen.any():
             yield share_row(kind, passes[chosen], found.loc[chosen, "model"].nunique())
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from utils.experiments.catalogue import IMAGENET, PLAIN_RECIPES
 from utils.experiments.replicating import file_of
 from utils.experiments.trends import trends, values
 from utils.measures.statistics import Estimate, contrast, mean_over
@@ -14,6 +15,15 @@ from utils.models.training import LOSS_LEVELS
 
 EXACT = "exact"  # the rung of what needs no models and no images
 VIT, CNN = "vit-d6-h4", "resnet-d20"  # where one model stands for its kind, with all seeds
+# Published models of a kind have no seeds; several that were trained alike stand for it together.
+PUBLISHED = {
+    kind: tuple(
+        name
+        for name, model in IMAGENET.items()
+        if name.startswith(PLAIN_RECIPES) and (model.heads is not None) == (kind == VIT)
+    )
+    for kind in (VIT, CNN)
+}
 SURE = 1.96  # standard errors over images to either side of a mean
 
 
@@ -72,9 +82,11 @@ class Recorded:
         return table[(table["quantity"] == quantity) & (table["weights"] == weights)]
 
     def seeds(self, name: str, found: pd.Series) -> list[float]:
-        """The values of all seeds of a model, of those by name in `found`."""
+        """The values of all seeds of a model, of those by name in `found`; on the rung imagenet
+        those of PUBLISHED, so that an interval is over published models, not over seeds."""
         prefix = "" if self.rung == "objects" else f"{self.rung}/"
         names = [f"{prefix}{name}", *(f"{prefix}{name}-s{seed}" for seed in range(1, 10))]
+        names = PUBLISHED.get(name, ()) if self.rung == "imagenet" else names
         return [float(found[n]) for n in names if n in found.index and not math.isnan(found[n])]
 
     def mean(self, name: str, found: pd.Series) -> Estimate | None:

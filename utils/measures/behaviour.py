@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from utils.measures.statistics import percentiles
 from utils.stimuli import psychophysics
 
 # The sixteen everyday categories as classes of ImageNet-1k, 207 in all, as geirhos2019imagenet
@@ -119,6 +120,45 @@ def error_consistency(right_a: Tensor, right_b: Tensor) -> ErrorConsistency:
     bounds = (abs(p + q - 1), 1 - abs(p - q))
     kappa, lowest, highest = ((c - expected) / (1 - expected) for c in (observed, *bounds))
     return ErrorConsistency(kappa, lowest, highest, observed, expected)
+
+
+class PeopleConsistency(NamedTuple):
+    """The mean `kappa` with several people, its 95 % interval and its standard error."""
+
+    kappa: float
+    low: float
+    high: float
+    se: float
+
+
+def consistency_with_people(
+    right: Tensor, people: Tensor, samples: int = 2000, seed: int = 0
+) -> PeopleConsistency:
+    """How far errors are those of people: the mean over people of the error consistency κ.
+
+    right : bool [trials]; people : bool [people, trials], who was right in the same trials
+
+    A bootstrap over trials and people together, from the draws in which every κ is defined; NaN
+    where one is not in the trials as they are (see `error_consistency`). ValueError for unequal
+    lengths, answers that are not bool, and nobody.
+    Source: geirhos2020beyond. Chapter 2.5.
+    """
+    if not len(people):
+        raise ValueError("There is nobody to compare with: give the answers of one person or more.")
+    _right(right, *people)
+    a, b = right.double().numpy(), people.double().numpy().T  # [trials], [trials, people]
+    n, observers = b.shape
+    rng = np.random.default_rng(seed)
+    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), samples)])
+    drawn = rng.multinomial(observers, np.full(observers, 1 / observers), samples)
+    among = np.vstack([np.ones(observers), drawn]) / observers
+    p, q, agree = (weights @ x / n for x in (a[:, None], b, a[:, None] == b))
+    expected = p * q + (1 - p) * (1 - q)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        kappa = ((agree - expected) / (1 - expected) * among).sum(1)
+    found = percentiles(kappa, n)
+    se = float(np.nanstd(kappa[1:], ddof=1)) if np.isfinite(found.low) else math.nan
+    return PeopleConsistency(found.estimate, found.low, found.high, se)
 
 
 def _same_length(*parts: Tensor) -> None:
