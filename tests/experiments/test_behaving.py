@@ -222,8 +222,9 @@ def test_trials_that_people_saw_are_kept_to_compare_errors():
     kappas = [error_consistency(right, who[in_conflict]).kappa for who in asked]
     assert own["value"] == pytest.approx(sum(kappas) / 2)
     assert own["low"] <= own["value"] <= own["high"]
-    between = error_consistency(*asked[:, in_conflict]).kappa
-    assert (people["value"], people["n"], own["n"]) == (pytest.approx(between), 5, 5)
+    between = error_consistency(*asked[:, in_conflict])
+    assert (people["value"], people["n"], own["n"]) == (pytest.approx(between.kappa), 5, 5)
+    assert table["highest_consistency", "people"]["value"] == pytest.approx(between.highest)
 
 
 def test_people_who_saw_the_stimuli_are_in_their_order(shared_data):

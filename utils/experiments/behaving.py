@@ -180,7 +180,8 @@ def rows(counts: Counts, classes: int, people: Tensor | None = None) -> Iterator
         decisions that stay. In a conflict, "shape_bias" is shape / (shape + texture) and n the
         trials decided for either; "decided", "shape" and "texture" are shares of all trials.
         "error_consistency" is the mean κ with `people`, bool [people, images], to go by shape
-        being right; of kind "people" it is that of people with one another, in the same trials.
+        being right, and "highest_consistency" what it could be at most at these accuracies; of
+        kind "people" they are those of people with one another, in the same trials.
     """
     found: dict[tuple, Counter[int]] = {}
     trials: dict[int, bool] = {}
@@ -207,11 +208,18 @@ def _consistencies(trials: dict[int, bool], people: Tensor) -> Iterator[dict]:
     images = sorted(trials)
     right, asked = torch.tensor([trials[image] for image in images]), people[:, images]
     own = behaviour.consistency_with_people(right, asked)
-    pairs = [behaviour.error_consistency(a, b).kappa for a, b in combinations(asked, 2)]
-    place = {"quantity": "error_consistency", "level": None, "n": len(images)}
     interval = {"se": own.se, "low": own.low, "high": own.high}
-    yield {"kind": CONFLICT, "value": own.kappa, **interval, **place}
-    yield {"kind": "people", "value": float(np.mean(pairs)), **place}
+    for kind, pairs, known in (
+        (CONFLICT, [(right, person) for person in asked], interval),
+        ("people", combinations(asked, 2), {}),
+    ):
+        each = [behaviour.error_consistency(*pair) for pair in pairs]
+        place = {"kind": kind, "level": None, "n": len(images)}
+        for quantity, values, more in (
+            ("error_consistency", [found.kappa for found in each], known),
+            ("highest_consistency", [found.highest for found in each], {}),
+        ):
+            yield {"quantity": quantity, "value": float(np.mean(values)), **more, **place}
 
 
 def _share(quantity: str, count: int, n: int) -> dict:
