@@ -34,6 +34,7 @@ class Recorded:
         self.rung, self.out = rung, out
         self._tables: dict[str, pd.DataFrame | None] = {}
         self._trends: dict[float | None, pd.DataFrame] = {}
+        self._values: dict[float | None, pd.DataFrame] = {}
 
     def table(self, experiment: str) -> pd.DataFrame | None:
         """The table of an experiment, None if it is not recorded."""
@@ -53,25 +54,24 @@ class Recorded:
             self._trends[loss] = trends(self.rung, loss, self.out)
         return self._trends[loss]
 
-    def values(self) -> pd.DataFrame:
-        """One number for every model, measure and scope."""
-        return values(self.rung, None, self.out)
+    def values(self, loss: float | None = None) -> pd.DataFrame:
+        """One number for every model, measure and scope, as trained or at equal loss."""
+        if loss not in self._values:
+            self._values[loss] = values(self.rung, loss, self.out)
+        return self._values[loss]
 
     def equal_loss(self, family: str) -> float | None:
         """The lowest training loss at which all models of a family are ablated that are so at the
         end of their training."""
-        ends = self._models(None, family)
+        ends = self._ablated(None, family)
         return next(
-            (loss for loss in sorted(LOSS_LEVELS) if ends and self._models(loss, family) == ends),
+            (loss for loss in sorted(LOSS_LEVELS) if ends and self._ablated(loss, family) >= ends),
             None,
         )
 
-    def _models(self, loss: float | None, family: str) -> int:
-        found = self.trends(loss)
-        if not len(found):
-            return 0
-        own = found[(found["family"] == family) & (found["measure"] == "N")]
-        return int((own["models"] + own["undefined"]).max()) if len(own) else 0
+    def _ablated(self, loss: float | None, family: str) -> set[str]:
+        found = self.values(loss)
+        return set(found.loc[found["measure"] == "N", "model"]) & self.members(family)
 
     def numbers(self, experiment: str, quantity: str, weights: str = "trained") -> pd.DataFrame:
         """The rows of a table that hold a quantity, those of trained or of random weights; empty if
