@@ -82,9 +82,8 @@ def hu3(recorded: Recorded) -> Iterator[dict]:
             yield row(criterion, mean_over(found.loc[[(measure, value)]]), variant)
 
 
-def _slope(found: pd.DataFrame, family: str, **chosen) -> Estimate | None:
+def _slope(found: pd.DataFrame, **chosen) -> Estimate | None:
     """The slope over a family; None while one of its designs has no recorded model."""
-    found = found[found["family"] == family] if len(found) else found
     for column, wanted in {"range": FEW, "weights": "trained", **chosen}.items():
         found = found[found[column] == wanted] if len(found) else found
     if len(found) != 1 or found.iloc[0]["missing"]:
@@ -97,12 +96,12 @@ def _matched(recorded: Recorded, family: str, units: dict[str, str]) -> Iterator
     for at, loss in (("equal epochs", None), ("equal loss", recorded.equal_loss(family))):
         if at == "equal loss" and loss is None:
             continue
-        found = recorded.trends(loss)
+        found = recorded.trends(family, loss)
         for measure in ("N", "K"):
             for scope, name in SCOPES.items():
                 for unit, ending in units.items():
                     chosen = dict(measure=measure, scope=scope, unit=unit, replaced_by="zero")
-                    slope = _slope(found, family, **chosen)
+                    slope = _slope(found, **chosen)
                     if slope is not None:
                         yield row("trend", slope, f"{measure}, {name}, {at}{ending}")
 
@@ -120,21 +119,19 @@ def hu5(recorded: Recorded) -> Iterator[dict]:
 
 def hu6(recorded: Recorded) -> Iterator[dict]:
     """Too many heads make a ViT less sparse."""
-    found = recorded.trends()
+    found = recorded.trends("decoupled")
     for heads in (FEW, SOME):
         for measure in ("N", "K"):
             for scope, name in SCOPES.items():
                 chosen = dict(measure=measure, unit="attention", scope=scope, replaced_by="zero")
-                slope = _slope(found, "decoupled", **chosen, range=heads)
+                slope = _slope(found, **chosen, range=heads)
                 if slope is not None:
                     yield row("decoupled", slope, f"{measure}, {name}, {heads}")
-        slope = _slope(
-            found, "decoupled", measure="Gini, per head", unit="class", scope="all", range=heads
-        )
+        slope = _slope(found, measure="Gini, per head", unit="class", scope="all", range=heads)
         if slope is not None:
             yield row("decoupled", slope, f"Gini, {heads}")
     chosen = dict(measure="N", unit="attention", scope="all", replaced_by="zero")
-    slope = _slope(found, "heads", **chosen)
+    slope = _slope(recorded.trends("heads"), **chosen)
     if slope is not None:
         yield row("fixed width", slope)
 
@@ -142,7 +139,7 @@ def hu6(recorded: Recorded) -> Iterator[dict]:
 def hu7(recorded: Recorded) -> Iterator[dict]:
     """More heads are less sparse because the effects of units overlap."""
     chosen = dict(measure="placement overlap O", unit="class", scope="all")
-    slope = _slope(recorded.trends(), "decoupled", **chosen)
+    slope = _slope(recorded.trends("decoupled"), **chosen)
     if slope is None:
         return
     yield row("overlap", slope)

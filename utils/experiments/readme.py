@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.experiments.recorded import Recorded
 from utils.experiments.replicating import RESULTS
-from utils.experiments.trends import FEW
+from utils.experiments.trends import FEW, trends
 from utils.measures.statistics import rank_trend
 from utils.models.training import LOSS_LEVELS
 
@@ -130,10 +129,9 @@ def page(out: Path = RESULTS) -> str:
     """The page of all recorded results, Markdown."""
     parts = [HEAD.format(tables=_tables(out), level=LEVEL)]
     for rung in RUNGS:
-        recorded = Recorded(rung, out)
         parts.append(f"## The rung {rung}\n")
         ends = {None: "end of training"} | {loss: f"loss {loss:g}" for loss in LOSS_LEVELS}
-        found = {at: recorded.trends(loss) for loss, at in ends.items()}
+        found = {at: trends(rung, loss, out) for loss, at in ends.items()}
         for question, (families, measures) in QUESTIONS.items():
             rows = [row for at, t in found.items() for row in _answers(t, families, measures, at)]
             absent = [name for name in families if not any(f"| {name} |" in row for row in rows)]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from utils.experiments.catalogue import IMAGENET, PLAIN_RECIPES
 from utils.experiments.replicating import file_of
-from utils.experiments.trends import trends, values
+from utils.experiments.trends import slopes, values
 from utils.measures.statistics import Estimate, contrast, mean_over
 from utils.models.families import FAMILIES
 from utils.models.training import LOSS_LEVELS
@@ -33,7 +33,7 @@ class Recorded:
     def __init__(self, rung: str, out: Path) -> None:
         self.rung, self.out = rung, out
         self._tables: dict[str, pd.DataFrame | None] = {}
-        self._trends: dict[float | None, pd.DataFrame] = {}
+        self._trends: dict[tuple[str, float | None], pd.DataFrame] = {}
         self._values: dict[float | None, pd.DataFrame] = {}
 
     def table(self, experiment: str) -> pd.DataFrame | None:
@@ -48,11 +48,11 @@ class Recorded:
         prefix = "" if self.rung == "objects" else f"{self.rung}/"
         return {prefix + name for family in families for name in FAMILIES[family].members()}
 
-    def trends(self, loss: float | None = None) -> pd.DataFrame:
-        """The slopes per doubling, of models as trained or at equal loss."""
-        if loss not in self._trends:
-            self._trends[loss] = trends(self.rung, loss, self.out)
-        return self._trends[loss]
+    def trends(self, family: str, loss: float | None = None) -> pd.DataFrame:
+        """The slopes per doubling of a family, of models as trained or at equal loss."""
+        if (family, loss) not in self._trends:
+            self._trends[family, loss] = slopes(self.values(loss), self.rung, (family,))
+        return self._trends[family, loss]
 
     def values(self, loss: float | None = None) -> pd.DataFrame:
         """One number for every model, measure and scope, as trained or at equal loss."""

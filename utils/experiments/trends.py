@@ -4,7 +4,7 @@ Every number is of trained models: one point each, intervals over seeds and size
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -86,16 +86,21 @@ def _by_scope(table: pd.DataFrame) -> Iterator[dict]:
 
 
 def trends(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.DataFrame:
-    """The slope per doubling of heads or depth of every family, measure and scope.
+    """The `slopes` of every family of SWEEPS, of models as trained or at equal loss."""
+    return slopes(values(rung, loss, out), rung, SWEEPS)
 
-    Columns family, varied, range, KEYS, missing (designs of the family without a recorded model),
-    models (with a value), undefined (recorded without one), slope, low, high, p, detectable (see
-    statistics.slope_per_doubling; NaN with fewer than three models or two sizes), sizes and values
-    of the models with a value.
+
+def slopes(found: pd.DataFrame, rung: str, families: Iterable[str]) -> pd.DataFrame:
+    """The slope per doubling of heads or depth of each family, measure and scope.
+
+    found : as `values` gives it. Columns family, varied, range, KEYS, missing (designs of the
+    family without a recorded model), models (with a value), undefined (recorded without one),
+    slope, low, high, p, detectable (see statistics.slope_per_doubling; NaN with fewer than three
+    models or two sizes), sizes and values of the models with a value.
     """
-    found = values(rung, loss, out)
     rows = []
-    for family, varied in SWEEPS.items():
+    for family in families:
+        varied = SWEEPS[family]
         designs = [Spec.parse(name) for name in FAMILIES[family].names]
         declared = {spec.design: float(getattr(spec, varied)) for spec in designs}
         own = found.assign(design=found["model"].map(lambda name: _design(name, rung)))
