@@ -42,7 +42,7 @@ def test_a_sweep_records_the_curves_and_the_summary_of_the_profile(
     sweep(tmp_path / "a", model, unit, replaced_by=value).run()
     table = pd.read_csv(tmp_path / "a.csv")
     expected = direct(model, layers, unit, value)
-    for quantity in ("kl", "accuracy", "margin"):
+    for quantity in ("kl", "accuracy"):
         rows = table[table["quantity"] == quantity].set_index(["order", "k"])["value"]
         curve = expected.table().set_index(["order", "k"])[quantity]
         assert_close(

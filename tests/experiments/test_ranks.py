@@ -86,7 +86,7 @@ def test_two_ranks_give_the_ablations_of_one_process(folder, tmp_path, case, ima
     with Ranks() as ranks:
         assert not run(tmp_path / "one.csv", images, ranks, ABLATIONS).failed
     one, two = pd.read_csv(tmp_path / "one.csv"), pd.read_csv(folder / f"{case}_ablated.csv")
-    assert {"kl", "margin", "necessity N"} <= set(one["quantity"])
+    assert {"kl", "accuracy", "necessity N", "I_rem"} <= set(one["quantity"])
     assert one.loc[one["quantity"] == "kl", "value"].max() > 1e-4
     pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-6)
 

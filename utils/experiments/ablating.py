@@ -146,7 +146,7 @@ def _rows(parts: list[AblationProfile], seed: int) -> Iterator[dict]:
     whole = AblationProfile.merged(parts)
     for point in whole.table().to_dict("records"):
         place = {key: point[key] for key in ("order", "k", "fraction")}
-        for quantity in ("kl", "accuracy", "margin"):
+        for quantity in ("kl", "accuracy"):
             yield {"quantity": quantity, **place, "value": point[quantity], "n": len(whole.index)}
     for number in whole.summary(seed=seed).to_dict("records"):
         number["quantity"], number["value"] = number.pop("measure"), number.pop("estimate")
