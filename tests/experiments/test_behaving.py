@@ -212,18 +212,18 @@ def test_trials_that_people_saw_are_kept_to_compare_errors():
     halves = []
     for part in (slice(0, 3), slice(3, 6)):
         model = Toy(lambda x, part=part: logits[part])
-        half = Behaviour(model, ["conflict"], tuple("0123"), textures=texture, people=True)
+        half = Behaviour(model, ["conflict"], tuple("0123"), textures=texture, people=asked)
         half.update(torch.rand(3, 3, 4, 4), shape[part], torch.arange(6)[part])
         halves.append(half.counts)
     table = {(r["quantity"], r["kind"]): r for r in rows(sum(halves, Counter()), 4, asked)}
-    own, people = (table["error_consistency", kind] for kind in ("conflict", "people"))
+    own, others = (table["error_consistency", kind] for kind in ("conflict", "people"))
     in_conflict = [0, 1, 2, 3, 5]
     right = torch.tensor([True, True, False, False, True])
     kappas = [error_consistency(right, who[in_conflict]).kappa for who in asked]
     assert own["value"] == pytest.approx(sum(kappas) / 2)
     assert own["low"] <= own["value"] <= own["high"]
     between = error_consistency(*asked[:, in_conflict])
-    assert (people["value"], people["n"], own["n"]) == (pytest.approx(between.kappa), 5, 5)
+    assert (others["value"], others["n"], own["n"]) == (pytest.approx(between.kappa), 5, 5)
     assert table["highest_consistency", "people"]["value"] == pytest.approx(between.highest)
 
 

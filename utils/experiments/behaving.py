@@ -87,7 +87,7 @@ class Behaviour:
     textures : int64 [n] by the index of an image, where shape and texture disagree; then only
         "conflict" is measured, and everything else only without them. What is left out is named
         with the reason in `skipped`; ValueError if nothing is left.
-    people : whether people saw these images, so that the trials of a conflict are kept one by one
+    people : as `people` gives it; where somebody was asked, trials are counted one by one
 
     `update(images, labels, index)` for every minibatch, `counts` to add to other ranks', and `rows`
     for the table.
@@ -100,7 +100,7 @@ class Behaviour:
         classes: tuple[str, ...],
         seed: int = 0,
         textures: Tensor | None = None,
-        people: bool = False,
+        people: Tensor | None = None,
     ) -> None:
         config = resolve_model_data_config(model)
         mean, sd = (torch.tensor(config[key]).view(-1, 1, 1) for key in ("mean", "std"))
@@ -161,7 +161,7 @@ class Behaviour:
         outcome[decided == texture] = TEXTURE
         disagree = shape != texture
         self._count(CONFLICT, None, outcome[disagree])
-        if self.people:
+        if self.people is not None:
             by_shape = (outcome == SHAPE)[disagree].tolist()
             trials = zip(index[disagree].tolist(), by_shape, strict=True)
             self.counts.update((TRIAL, image, int(right)) for image, right in trials)
@@ -273,8 +273,8 @@ class Behave:
 
     def _start(self, model: nn.Module, batches) -> Behaviour:
         data = batches.data
-        source, asked = data.source, people(data.source) is not None
-        return Behaviour(model, self.measures, data.classes, self.seed, textures(source), asked)
+        known = textures(data.source), people(data.source)
+        return Behaviour(model, self.measures, data.classes, self.seed, *known)
 
     def run(self, model, condition, batches, ranks) -> tuple[list[dict], dict]:
         """Show this rank's minibatches; the table and what was left out, on every rank."""
@@ -287,9 +287,12 @@ class Behave:
 
         here = ranks.together(read)
         parts = ranks.gather(here.counts)
-        classes, asked = len(batches.data.classes), people(batches.data.source)
+        classes = len(batches.data.classes)
         return ranks.on_main(
-            lambda: (list(rows(sum(parts, Counter()), classes, asked)), left_out(here.skipped))
+            lambda: (
+                list(rows(sum(parts, Counter()), classes, here.people)),
+                left_out(here.skipped),
+            )
         )
 
     def plan(self, model, condition, batches) -> str:

@@ -84,9 +84,11 @@ class Recorded:
     def seeds(self, name: str, found: pd.Series) -> list[float]:
         """The values of all seeds of a model, of those by name in `found`; on the rung imagenet
         those of PUBLISHED, so that an interval is over published models, not over seeds."""
-        prefix = "" if self.rung == "objects" else f"{self.rung}/"
-        names = [f"{prefix}{name}", *(f"{prefix}{name}-s{seed}" for seed in range(1, 10))]
-        names = PUBLISHED.get(name, ()) if self.rung == "imagenet" else names
+        if self.rung == "imagenet":
+            names = PUBLISHED.get(name, ())
+        else:
+            prefix = "" if self.rung == "objects" else f"{self.rung}/"
+            names = [prefix + name, *(f"{prefix}{name}-s{seed}" for seed in range(1, 10))]
         return [float(found[n]) for n in names if n in found.index and not math.isnan(found[n])]
 
     def mean(self, name: str, found: pd.Series) -> Estimate | None:
