@@ -6,6 +6,7 @@ Every number is of trained models: one point each, intervals over seeds and size
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from statistics import fmean
 
 import pandas as pd
 
@@ -71,9 +72,11 @@ def values(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.Data
 def _by_scope(table: pd.DataFrame) -> Iterator[dict]:
     """From rows for every layer and head to one for every scope, the mean over its layers."""
     keys = ["model", "weights", "quantity", "unit"]
-    for (model, weights, quantity, unit), rows in table.groupby(keys, sort=False):
-        layers = rows.groupby("layer", sort=False)["value"].mean()  # over heads
+    layers = table.groupby([*keys, "layer"], sort=False)["value"].mean()  # over heads
+    for (model, weights, quantity, unit), values in layers.groupby(keys, sort=False):
+        in_order = values.tolist()
         for scope in SCOPES:
+            known = [value for value in at_scope(in_order, scope) if not math.isnan(value)]
             yield {
                 "model": model,
                 "measure": OF_LAYERS[quantity],
@@ -81,7 +84,7 @@ def _by_scope(table: pd.DataFrame) -> Iterator[dict]:
                 "scope": scope,
                 "replaced_by": "",
                 "weights": weights,
-                "value": layers[at_scope(list(layers.index), scope)].mean(),
+                "value": fmean(known) if known else math.nan,
             }
 
 
@@ -125,7 +128,7 @@ def _design(model: str, rung: str) -> str | None:
 
 
 def _trend(models: pd.DataFrame) -> dict:
-    known = models.dropna(subset="value")
+    known = models[models["value"].notna()]
     counts = {"models": len(known), "undefined": len(models) - len(known)}
     numbers = dict.fromkeys(("slope", "low", "high", "p", "detectable"), math.nan)
     numbers |= {"sizes": tuple(known["size"]), "values": tuple(known["value"])}

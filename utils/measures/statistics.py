@@ -8,6 +8,7 @@ the SD of all conditions pooled. Chapter 2.2.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -135,13 +136,19 @@ def slope_per_doubling(
     fit = stats.linregress(_doublings(x), y)
     freedom = len(x) - 2
     interval = _t_interval(fit.slope, fit.stderr, freedom, confidence)
+    detectable = _found_at(freedom, confidence, power) * fit.stderr
+    return Trend(*interval, len(x), undefined, detectable=float(detectable))
+
+
+@cache
+def _found_at(freedom: int, confidence: float, power: float) -> float:
+    """The standard errors away from 0 at which a slope is found with that power."""
     critical = stats.t.ppf((1 + confidence) / 2, freedom)
 
-    def missed(shift: float) -> float:  # a slope of so many standard errors; its sign is not missed
+    def missed(shift: float) -> float:  # in standard errors; the wrong sign is not found
         return power - stats.nct.sf(critical, freedom, shift)
 
-    detectable = brentq(missed, 0.0, 4 * critical + 10) * fit.stderr
-    return Trend(*interval, len(x), undefined, detectable=float(detectable))
+    return brentq(missed, 0.0, 4 * critical + 10)
 
 
 def rank_trend(
