@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -65,7 +66,7 @@ def test_sound_images_end_with_status_0_and_a_dry_run_writes_nothing(photographs
     assert measure(*run, "--dry-run") == 0
     planned = capsys.readouterr().out
     assert "a.csv: 2 conditions on 6 images." in planned
-    assert "resnet-d20 random: accuracy in one forward pass; about 0 s" in planned
+    assert re.search(r"resnet-d20 random: accuracy in one forward pass; about \d+ s", planned)
     assert not any(tmp_path.iterdir())
     assert measure(*run) == 0
     assert capsys.readouterr().out == f"{tmp_path}/a.csv holds 2 conditions, 2 new.\n"
