@@ -12,7 +12,7 @@ from utils.measures import sparsity
 from utils.measures.ablation_profile import ablation_profile, matching_temperature
 from utils.measures.ablation_units import units_of
 from utils.models import zoo
-from utils.probes import keyed_orders
+from utils.probes import Ablator, keyed_orders
 
 
 class Linear(nn.Module):
@@ -99,6 +99,22 @@ def test_minibatches_of_any_size_and_order_give_the_same_profile(linear):
     np.testing.assert_allclose(
         sparsity.AblationProfile.merged(ranks).kl["random"], whole.kl["random"], atol=1e-6
     )
+
+
+@pytest.mark.parametrize("unit", ["channel", "unit"])
+def test_a_minibatch_is_split_until_its_sets_fit_into_memory(linear, unit):
+    model, images, labels = linear
+    seen = []
+    model.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    whole = ablation_profile(model, batches(images, labels), "act", unit, draws=2)
+    at_once, seen[:] = max(seen), []
+    sets = 64 * CHANNELS * 4  # bytes of 64 conditions of one image, a float32 share a unit
+    ablator = Ablator(model, memory=3 * sets)
+    split = ablation_profile(model, batches(images, labels), "act", unit, draws=2, ablator=ablator)
+    assert at_once == IMAGES
+    assert max(seen) == 3
+    for order in whole.kl:
+        np.testing.assert_allclose(whole.kl[order], split.kl[order], atol=1e-6)
 
 
 def test_profiles_that_share_an_image_or_differ_are_not_merged(linear):

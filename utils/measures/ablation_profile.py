@@ -1,7 +1,7 @@
 """Functional sparsity: what happens to a network's answers as its units are removed in order."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from utils.measures.ablation_conditions import Key, Minibatch
 from utils.measures.ablation_tables import AblationProfile
-from utils.measures.ablation_units import units_of
+from utils.measures.ablation_units import Units, units_of
 from utils.measures.vector_measures import float64
 from utils.probes import AblationSpec, Ablator
+from utils.probes.footprint import default_memory, tensor_bytes
 
 CONDITIONS_AT_ONCE = 64  # so that logits of a thousand classes stay small
 Batches = Iterable[tuple[Tensor, Tensor, Tensor]]
@@ -81,7 +82,8 @@ def ablation_profile(
         "seed": seed,
     }
     parts = []
-    for images, labels, index in tqdm(batches, "ablation profile", disable=None, leave=False):
+    minibatches = tqdm(batches, "ablation profile", disable=None, leave=False)
+    for images, labels, index in _affordable(units, minibatches, ablator):
         run = Minibatch(units.read(images), units, value, index.to(images.device), seed, ranks)
         keys, outcome = _outcomes(
             ablator, images, labels, run.conditions(draws, matched_draws), temperature
@@ -110,6 +112,18 @@ def matching_temperature(logits: Tensor, confidence: float) -> float:
         return float(p.amax(-1).mean()) - confidence
 
     return math.exp(brentq(excess, -20, 20))
+
+
+def _affordable(units: Units, batches: Batches, ablator: Ablator) -> Iterator[tuple]:
+    """Minibatches in parts so small that the sets of many conditions fit into memory together."""
+    for images, *rest in batches:
+        memory = ablator.memory or default_memory(images.device)
+        of_one = 0  # bytes of an image's sets in all layers
+        for layer, found in units.read(images[:1]).items():
+            spec = units.spec(layer, found.scores.new_zeros(found.scores.shape), "zero")
+            of_one += tensor_bytes([spec.keys, spec.channels, spec.units])
+        size = max(1, memory // (CONDITIONS_AT_ONCE * of_one))
+        yield from zip(*(each.split(size) for each in (images, *rest)), strict=True)
 
 
 def _outcomes(
