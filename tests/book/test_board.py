@@ -115,7 +115,7 @@ def test_a_share_is_shown_without_an_interval(results):
     assert "**1.000** (a share, no interval), 2 models" in board.box("hu1").data
 
 
-def test_of_several_criteria_the_one_that_decided_is_shown(results):
+def test_of_a_contradiction_both_sides_are_shown_and_nothing_else(results):
     rows = [
         {"model": f"{model}-s{seed}".removesuffix("-s0"), "weights": "trained"}
         | {"quantity": quantity, "value": value + 0.01 * seed}
@@ -126,9 +126,22 @@ def test_of_several_criteria_the_one_that_decided_is_shown(results):
     write(results, "cue-conflict", rows)
     shown = board.box("tu2").data
     assert "because of: decided" in shown
-    # Neither the difference of the biases nor the ViT's share of decided trials: both pass.
+    # Not the difference of the biases, which passes.
+    assert (
+        "share of decided trials (ViT): **+0.910** [+0.885, +0.935], 3 models; but (CNN)" in shown
+    )
     assert "(CNN): **+0.210**" in shown
-    assert shown.count("**+") == 1
+    assert shown.count("**+") == 2
+
+
+def test_a_criterion_that_refers_to_the_one_before_is_shown_after_it(results):
+    rows = [
+        {"model": name, "weights": "trained", "quantity": "skip_fall", "unit": unit, "value": value}
+        for name, skip in (("vit-d6-h4", 0.4), ("vit-d6-h4-s1", 0.41), ("resnet-d20", 0.5))
+        for unit, value in (("block", 0.1), ("skip", skip))
+    ]
+    write(results, "representation", rows)
+    assert "whole block removed; the same, ViT − ResNet: **−0.095**" in board.box("ra3").data
 
 
 def test_seeds_that_agree_to_the_last_digit_have_an_interval_all_the_same(results):

@@ -103,25 +103,46 @@ def _evidence_on(claim: str, rung: str) -> pd.DataFrame:
 
 
 def _measured(verdict) -> str:
-    """Effect and interval of what decided, or of the first criterion; empty if none has any."""
+    """Effect and interval of what decided, of a contradiction both sides; else of what comes
+    first; empty if there is none."""
     found = _evidence_on(verdict.claim, verdict.rung).dropna(subset="estimate")
     if not len(found):
         return ""
-    because = verdict.because.split(", ")
+    named = found[found["criterion"].isin(verdict.because.split(", "))]
+    first = {}  # of each judgement
+    for row in (named if len(named) else found).itertuples():
+        first.setdefault(_criterion(row).rule.judge(row.estimate, row.low, row.high), row)
+    sides = {claims.MIXED: (claims.MIXED, claims.SUPPORTED, claims.NOT_SUPPORTED)}
+    decided = [first[j] for j in sides.get(verdict.verdict, (verdict.verdict,)) if j in first]
+    one, *others = decided or [*first.values()][:1]
+    said = [f"{_quantity(one)}{_effect(one)}"]
+    for row in others:
+        again = row.criterion == one.criterion
+        said.append(f"but{'' if again else f' {_quantity(row)}'}{_effect(row)}")
+    return "; ".join(said)
 
-    def decided(row) -> tuple[bool, bool]:
-        judged = _criterion(row).rule.judge(row.estimate, row.low, row.high)
-        return row.criterion in because, judged != claims.SUPPORTED
 
-    row = max(found.itertuples(), key=decided)  # the first of several
+def _quantity(row) -> str:
+    """What a criterion is about, after those that its words refer back to."""
+    said: list[str] = []
+    for criterion in claims.BY_ID[row.claim].criteria:
+        if not criterion.quantity.startswith(("the same", "that ")):
+            said.clear()
+        said.append(criterion.quantity)
+        if criterion.name == row.criterion:
+            break
+    return "; ".join(said)
+
+
+def _effect(row) -> str:
     variant = "" if row.variant == "main" else f" ({row.variant})"
-    if verdict.rung == EXACT:
+    if row.rung == EXACT:
         numbers = f"**{row.estimate:.1e}**"
     else:
         sign = "" if math.isnan(row.low) else "+"  # a share has none
         estimate = f"{row.estimate:{sign}.3f}".replace("-", "−")
         numbers = f"**{estimate}** {_interval(row)}, {row.models} model{'s' * (row.models != 1)}"
-    return f"{_criterion(row).quantity}{variant}: {numbers}"
+    return f"{variant}: {numbers}"
 
 
 def _rows(*ids: str) -> dict[str, pd.DataFrame]:
