@@ -6,6 +6,7 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.optimize import brentq
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -15,7 +16,7 @@ from utils.measures.ablation_tables import AblationProfile
 from utils.measures.ablation_units import Units, units_of
 from utils.measures.vector_measures import float64
 from utils.probes import AblationSpec, Ablator
-from utils.probes.footprint import default_memory, tensor_bytes
+from utils.probes.footprint import tensor_bytes
 
 CONDITIONS_AT_ONCE = 64  # so that logits of a thousand classes stay small
 Batches = Iterable[tuple[Tensor, Tensor, Tensor]]
@@ -116,13 +117,14 @@ def matching_temperature(logits: Tensor, confidence: float) -> float:
 
 def _affordable(units: Units, batches: Batches, ablator: Ablator) -> Iterator[tuple]:
     """Minibatches in parts so small that the sets of many conditions fit into memory together."""
+    of_one = 0  # bytes of one image's sets in all layers
     for images, *rest in batches:
-        memory = ablator.memory or default_memory(images.device)
-        of_one = 0  # bytes of an image's sets in all layers
-        for layer, found in units.read(images[:1]).items():
-            spec = units.spec(layer, found.scores.new_zeros(found.scores.shape), "zero")
-            of_one += tensor_bytes([spec.keys, spec.channels, spec.units])
-        size = max(1, memory // (CONDITIONS_AT_ONCE * of_one))
+        of_one = of_one or sum(
+            tensor_bytes([spec.keys, spec.channels, spec.units])
+            for layer, found in units.read(images[:1]).items()
+            for spec in [units.spec(layer, torch.zeros_like(found.scores), "zero")]
+        )
+        size = max(1, ablator.available(images.device) // (CONDITIONS_AT_ONCE * of_one))
         yield from zip(*(each.split(size) for each in (images, *rest)), strict=True)
 
 

@@ -149,9 +149,13 @@ class Ablator:
                 f"The ablation of {spec.layer!r} is for {given} images, but the batch has {batch}."
             )
 
+    def available(self, device: torch.device) -> int:
+        """Bytes that activations, and the sets of conditions, may take on a device."""
+        return self.memory or default_memory(device)
+
     def _parts(self, images: Tensor, conditions: list[list[AblationSpec]]) -> Iterator[slice]:
         """Slices of the batch that fit into memory. A first image alone shows what one needs."""
-        memory = self.memory or default_memory(images.device)
+        memory = self.available(images.device)
         if images.nbytes * SURELY <= memory:
             yield slice(0, len(images))
             return
@@ -215,7 +219,7 @@ class Ablator:
         start = min(planner.start(specs) for specs in conditions)
         compare = start < planner.compared
         suffix = ClassRow(self.model, images, layers, to_end=compare)
-        memory = self.memory or default_memory(images.device)
+        memory = self.available(images.device)
         logits = suffix.run([*conditions, []], self.means, memory)
         if compare:
             planner.compared = start
