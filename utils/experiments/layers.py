@@ -16,16 +16,15 @@ def activations(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if type(module).__name__ in RATES]
 
 
-def at_scope(layers: list, scope: str) -> list:
+def at_scope(layers: list[str], scope: str) -> list[str]:
     """The layers of a scope: the one nearest to ⅓ or ⅔ of the depth, the last, or all of them.
 
-    layers : names, or a value of each, from the first to the last. scope : one of SCOPES.
-    Of six layers, the second is at a third of the depth.
+    scope : one of SCOPES. Of six layers, the second is at a third of the depth.
     """
     share = SCOPES[scope]
     return layers if share is None else [at_depth(layers, share)]
 
 
-def at_depth(layers: list, share: float):
+def at_depth(layers: list[str], share: float) -> str:
     """The layer nearest to a share of the depth, in (0, 1]; the last is at 1."""
     return layers[max(0, round(share * len(layers)) - 1)]

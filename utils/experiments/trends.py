@@ -74,9 +74,10 @@ def _by_scope(table: pd.DataFrame) -> Iterator[dict]:
     keys = ["model", "weights", "quantity", "unit"]
     layers = table.groupby([*keys, "layer"], sort=False)["value"].mean()  # over heads
     for (model, weights, quantity, unit), values in layers.groupby(keys, sort=False):
-        in_order = values.tolist()
+        by_layer = dict(zip(values.index.get_level_values("layer"), values, strict=True))
         for scope in SCOPES:
-            known = [value for value in at_scope(in_order, scope) if not math.isnan(value)]
+            known = [by_layer[layer] for layer in at_scope(list(by_layer), scope)]
+            known = [value for value in known if not math.isnan(value)]
             yield {
                 "model": model,
                 "measure": OF_LAYERS[quantity],
