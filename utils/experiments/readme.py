@@ -5,7 +5,6 @@ Every sentence with a number is computed. The verdicts on the claims are the boo
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -36,13 +35,10 @@ COLUMNS = """\
 HEAD = """\
 # Recorded results
 
-One table for every experiment and rung, and beside each a .json that says where its numbers come
-from: commit, versions, device, seconds, weights. `python -m utils replicate --status` says what is
+What the recorded tables answer, with intervals; chapter 6 of the book judges the claims by rules
+that were fixed before any table was recorded. `python -m utils replicate --status` says what is
 missing, `python -m utils replicate` records it, and `python -m utils.experiments.readme` writes
-this page anew. Chapter 6 of the book judges the claims by rules that were fixed before any table
-was recorded.
-
-{tables}
+this page anew.
 
 ## How to read the answers
 
@@ -54,10 +50,18 @@ that the design would have found in 80 % of its repetitions. τ is Kendall's τ-
 the models. Nothing is adjusted for the number of lines: of a hundred without a slope, about five
 rise or fall by chance.
 
-Trained weights; ablations by zero, of one block at a share of the depth or of all together; N is
+Trained weights; ablations by zero. Scope *all*: Gini indices averaged over layers, ablations of all
+layers together; the same of one layer, at a share of the depth, is folded away below each. N is
 necessity, K sufficiency, N_place the place index; "undefined" counts models without the number,
 such as those that do not rely on what is ablated, of which no share can be taken. A family is
 listed once each of its designs is recorded.
+"""
+TABLES = """\
+## The tables
+
+One for every experiment and rung, and beside each a .json that says where its numbers come from:
+commit, versions, device, seconds, weights.
+
 """
 
 
@@ -96,15 +100,17 @@ def answer(line) -> str:
     return f"undecided; {line.detectable:.3f} would have been found"
 
 
-def _answers(
-    trends: pd.DataFrame, families: tuple[str, ...], measures: tuple[str, ...], at: str
-) -> Iterator[str]:
-    if not len(trends):
-        return
+def _chosen(
+    trends: pd.DataFrame, families: tuple[str, ...], measures: tuple[str, ...]
+) -> pd.DataFrame:
     own = trends[trends["family"].isin(families) & trends["measure"].isin(measures)]
     own = own[(own["weights"] == "trained") & (own["range"] == FEW) & (own["missing"] == 0)]
-    own = own[own["replaced_by"].isin(("", "zero")) & (own["unit"] != "channel")]
-    for line in own.itertuples():
+    return own[own["replaced_by"].isin(("", "zero")) & (own["unit"] != "channel")]
+
+
+def _table(lines: pd.DataFrame) -> str:
+    rows = [COLUMNS]
+    for line in lines.itertuples():
         unit = f" ({line.unit}s)" if line.unit in ("position", "unit") else ""
         undefined = f" ({line.undefined} undefined)" if line.undefined else ""
         slope = tau = "–"
@@ -114,7 +120,7 @@ def _answers(
             tau = f"{ranks.estimate:+.2f} ({ranks.p:.3f})"
         cells = [
             line.family,
-            at,
+            line.at,
             line.measure + unit,
             line.scope,
             f"{line.models}{undefined}",
@@ -122,24 +128,30 @@ def _answers(
             tau,
             answer(line),
         ]
-        yield f"| {' | '.join(cells)} |"
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
 
 
 def page(out: Path = RESULTS) -> str:
     """The page of all recorded results, Markdown."""
-    parts = [HEAD.format(tables=_tables(out), level=LEVEL)]
+    parts = [HEAD.format(level=LEVEL)]
     for rung in RUNGS:
         parts.append(f"## The rung {rung}\n")
         ends = {None: "end of training"} | {loss: f"loss {loss:g}" for loss in LOSS_LEVELS}
-        found = {at: trends(rung, loss, out) for loss, at in ends.items()}
+        found = pd.concat(trends(rung, loss, out).assign(at=at) for loss, at in ends.items())
         for question, (families, measures) in QUESTIONS.items():
-            rows = [row for at, t in found.items() for row in _answers(t, families, measures, at)]
-            absent = [name for name in families if not any(f"| {name} |" in row for row in rows)]
+            lines = _chosen(found, families, measures)
             parts.append(f"### {question}\n")
-            if rows:
-                parts += [f"{COLUMNS}\n" + "\n".join(rows) + "\n"]
+            together = lines["scope"] == "all"
+            if together.any():
+                parts.append(_table(lines[together]))
+            if (~together).any():
+                summary = f"One layer at a time: {(~together).sum()} lines"
+                parts.append(f"<details><summary>{summary}</summary>\n")
+                parts.append(_table(lines[~together]) + "\n</details>\n")
+            absent = [name for name in families if name not in set(lines["family"])]
             parts += [f"Not recorded for every design: {', '.join(absent)}.\n"] * bool(absent)
-    return "\n".join(parts)
+    return "\n".join([*parts, TABLES + _tables(out) + "\n"])
 
 
 if __name__ == "__main__":

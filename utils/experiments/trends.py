@@ -44,6 +44,7 @@ OF_PROFILES = {
 TOGETHER = ("scope", "replaced_by", "weights")
 ABLATED = ("unit", *TOGETHER)
 KEYS = ["measure", *ABLATED]
+NUMBERS = ("slope", "low", "high", "p", "detectable")
 
 
 def values(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.DataFrame:
@@ -120,7 +121,8 @@ def slopes(found: pd.DataFrame, rung: str, families: Iterable[str]) -> pd.DataFr
                 of = ABLATED if about["replaced_by"] else TOGETHER
                 about["missing"] = len(wanted - measured[of][tuple(about[key] for key in of)])
                 rows.append(about | _trend(models))
-    return pd.DataFrame(rows)
+    about = ["family", "varied", "range", *KEYS, "missing", "models", "undefined"]
+    return pd.DataFrame(rows, columns=[*about, *NUMBERS, "sizes", "values"])
 
 
 def _design(model: str, rung: str) -> str | None:
@@ -131,7 +133,7 @@ def _design(model: str, rung: str) -> str | None:
 def _trend(models: pd.DataFrame) -> dict:
     known = models[models["value"].notna()]
     counts = {"models": len(known), "undefined": len(models) - len(known)}
-    numbers = dict.fromkeys(("slope", "low", "high", "p", "detectable"), math.nan)
+    numbers = dict.fromkeys(NUMBERS, math.nan)
     numbers |= {"sizes": tuple(known["size"]), "values": tuple(known["value"])}
     if len(known) >= 3 and known["size"].nunique() >= 2:
         line = slope_per_doubling(known["size"], known["value"])
