@@ -85,7 +85,7 @@ def hu3(recorded: Recorded) -> Iterator[dict]:
 def _slope(found: pd.DataFrame, **chosen) -> Estimate | None:
     """The slope over a family; None while one of its designs has no recorded model."""
     for column, wanted in {"range": FEW, "weights": "trained", **chosen}.items():
-        found = found[found[column] == wanted] if len(found) else found
+        found = found[found[column] == wanted]
     if len(found) != 1 or found.iloc[0]["missing"]:
         return None
     row = found.iloc[0]
