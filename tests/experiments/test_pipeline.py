@@ -98,6 +98,9 @@ def test_weights_that_changed_are_not_mixed_into_a_table(tiny_project, capsys):
     (tiny_project / "zoo/manifest.json").write_text(json.dumps(entry))
     assert replicate(tiny_project) == 1
     assert NAMES[0] in capsys.readouterr().err
+    (tiny_project / "zoo/manifest.json").write_text("{}")
+    assert replicate(tiny_project) == 0  # what is recorded already is not waited for
+    assert "not at hand: vit-d2-h2-w8, vit-d1-h2-w8-s1" in capsys.readouterr().out
 
 
 def test_what_is_recorded_and_what_is_missing_is_told(tiny_project, capsys):

@@ -91,8 +91,9 @@ def replicate(
     loss : one of training.LOSS_LEVELS, to take every model as it was when its training loss first
         fell below that, from the checkpoints in `runs`, instead of when its training ended
 
-    Models are left for later if the zoo lacks them (or the hub does not give them, or their run
-    has no such checkpoint); with none at hand the summary is None. The table grows as models come.
+    Models that are not recorded are left for later if the zoo lacks them (or the hub does not give
+    them, or their run has no such checkpoint); with none at hand the summary is None. The table
+    grows as models come.
     Raises ValueError for an unknown experiment, and what Sweep raises.
     """
     if name in STANDALONE:
@@ -103,7 +104,9 @@ def replicate(
         raise ValueError(f"No weights are kept at a loss of {loss:g} nats, but at {levels}.")
     names = declared.models(rung)
     here = ranks.on_main(lambda: [model for model in names if _at_hand(model, rung, loss, runs)])
-    waiting = [model for model in names if model not in here]
+    file = file_of(name, rung, loss, out)
+    done = _finished(file)
+    waiting = [m for m in names if m not in here and done[m] < max(1, declared.count(m))]
     images = _images(declared, rung, data, n or declared.n)
     conditions = list(_conditions(declared, here, loss, runs))
     if not conditions:
@@ -115,7 +118,7 @@ def replicate(
         opened(images),
         len(images),
         BATCH,
-        file_of(name, rung, loss, out),
+        file,
         {**about, **declared.options, **({} if loss is None else {"loss": loss})},
         ranks,
     )
@@ -185,9 +188,8 @@ def status(rung: str, out: Path = RESULTS) -> str:
             continue
         finished = _finished(file_of(name, rung, out=out))
         conditions = counted(sum(map(declared.count, models)), "condition")
-        lines.append(f"{name}: {len(finished)} of {conditions} recorded. {declared.asks}")
-        recorded = Counter(condition.split(" ")[0] for condition in finished)
-        done = [m for m in models if recorded[m] == declared.count(m)]
+        lines.append(f"{name}: {finished.total()} of {conditions} recorded. {declared.asks}")
+        done = [m for m in models if finished[m] == declared.count(m)]
         # Some models are only there to be compared with.
         lacking = [m for m in models if m not in done or not declared.count(m)]
         lacking = [m for m in lacking if rung != "imagenet" and m not in trained]
@@ -196,11 +198,12 @@ def status(rung: str, out: Path = RESULTS) -> str:
         lines += [f"  to train first: {', '.join(lacking)}"] * bool(lacking)
     for name, (asks, _, parts) in STANDALONE.items():
         finished = _finished(file_of(name, rung, out=out))
-        lines.append(f"{name}: {len(finished)} of {len(parts)} parts recorded. {asks}")
+        lines.append(f"{name}: {finished.total()} of {len(parts)} parts recorded. {asks}")
     return "\n".join(lines)
 
 
-def _finished(file: Path) -> list[str]:
-    """The conditions that a results file holds."""
+def _finished(file: Path) -> Counter[str]:
+    """How many conditions of each model a results file holds."""
     record = file.with_suffix(".json")
-    return list(json.loads(record.read_text())["conditions"]) if record.exists() else []
+    held = json.loads(record.read_text())["conditions"] if record.exists() else ()
+    return Counter(condition.split(" ")[0] for condition in held)
