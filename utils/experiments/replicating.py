@@ -105,24 +105,24 @@ def replicate(
     names = declared.models(rung)
     here = ranks.on_main(lambda: [model for model in names if _at_hand(model, rung, loss, runs)])
     file = file_of(name, rung, loss, out)
-    done = _finished(file)
-    waiting = [m for m in names if m not in here and done[m] < max(1, declared.count(m))]
     images = _images(declared, rung, data, n or declared.n)
     conditions = list(_conditions(declared, here, loss, runs))
-    if not conditions:
-        return None, waiting
     about = {"experiment": name, "command": declared.command, "data": images.source, "seed": SEED}
-    sweep = Sweep(
-        conditions,
-        TASKS[declared.command](**declared.options, seed=SEED),
-        opened(images),
-        len(images),
-        BATCH,
-        file,
-        {**about, **declared.options, **({} if loss is None else {"loss": loss})},
-        ranks,
-    )
-    return sweep.run(), waiting
+    summary = None
+    if conditions:
+        sweep = Sweep(
+            conditions,
+            TASKS[declared.command](**declared.options, seed=SEED),
+            opened(images),
+            len(images),
+            BATCH,
+            file,
+            {**about, **declared.options, **({} if loss is None else {"loss": loss})},
+            ranks,
+        )
+        summary = sweep.run()
+    done = _finished(file)  # read after the sweep, which says so if the file is damaged
+    return summary, [m for m in names if m not in here and done[m] < max(1, declared.count(m))]
 
 
 def _images(declared: Experiment, rung: str, data: Path | None, n: int) -> Dataset:
