@@ -101,9 +101,9 @@ def answer(line) -> str:
 
 
 def _chosen(
-    trends: pd.DataFrame, families: tuple[str, ...], measures: tuple[str, ...]
+    found: pd.DataFrame, families: tuple[str, ...], measures: tuple[str, ...]
 ) -> pd.DataFrame:
-    own = trends[trends["family"].isin(families) & trends["measure"].isin(measures)]
+    own = found[found["family"].isin(families) & found["measure"].isin(measures)]
     own = own[(own["weights"] == "trained") & (own["range"] == FEW) & (own["missing"] == 0)]
     return own[own["replaced_by"].isin(("", "zero")) & (own["unit"] != "channel")]
 
