@@ -18,7 +18,7 @@ from utils.experiments.replicating import RESULTS
         (0.001, -0.02, 0.025, "level"),
         (0.05, -0.01, 0.11, "undecided; 0.080 would have been found"),
         (0.0, -0.01, 0.031, "undecided; 0.080 would have been found"),
-        (math.nan, math.nan, math.nan, "no line: fewer than three models with a value"),
+        (math.nan, math.nan, math.nan, "no line: too few models with a value"),
     ],
 )
 def test_a_slope_is_answered_by_its_interval(slope, low, high, words):

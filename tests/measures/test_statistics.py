@@ -80,6 +80,19 @@ def test_the_slope_per_doubling_is_that_of_the_normal_equations():
     assert found.p == pytest.approx(2 * stats.t.sf(abs(beta[1]) / error, 4))
 
 
+def test_with_another_size_held_the_slope_is_that_of_the_regression_on_both():
+    heads, size = np.tile([1, 2, 4, 8.0], 4), np.repeat([4, 8, 16, 32.0], 4)
+    heads, size = np.append(heads, [2, 4, 8]), np.append(size, [32, 16, 8])  # not independent
+    y = RNG(6).normal(size=19)
+    design = np.stack([np.ones(19), np.log2(heads), np.log2(size)], 1)
+    beta, rest, *_ = np.linalg.lstsq(design, y, rcond=None)
+    error = math.sqrt(rest[0] / 16 * np.linalg.inv(design.T @ design)[1, 1])
+    found = slope_per_doubling(heads, y, held=size)
+    assert found.estimate == pytest.approx(beta[1])
+    assert found.high - found.estimate == pytest.approx(stats.t.ppf(0.975, 16) * error)
+    assert found.detectable / error == pytest.approx(2.99, abs=0.02)  # t₁₆ at .975, and at .8
+
+
 def test_a_doubling_that_adds_one_has_slope_one_without_doubt():
     found = slope_per_doubling([1, 2, 4, 8], [3, 4, 5, 6])
     assert found.estimate == pytest.approx(1)
@@ -223,6 +236,8 @@ def test_what_has_no_interval_is_refused():
         (lambda: slope_per_doubling([0, 1, 2], [1, 2, 3]), "above 0"),
         (lambda: slope_per_doubling([4, 4, 4], [1, 2, 3]), "at least 2 sizes"),
         (lambda: slope_per_doubling([1, 2, 4], [1, 2]), "one value of each kind"),
+        (lambda: slope_per_doubling([1, 2, 4], [1, 2, 3], held=[4, 2, 2]), "at least 4 models"),
+        (lambda: slope_per_doubling([1, 2, 4, 8], [1, 2, 3, 4], held=[8, 4, 2, 1]), "determines"),
         (lambda: rank_trend([1, 2], [1, 2]), "at least 3 models"),
         (lambda: bootstrap_means({"a": np.ones(3), "b": np.ones(4)}), r"not \[3, 4\]"),
         (lambda: bootstrap_means({"a": np.ones(1)}), r"not \[1\]"),

@@ -42,9 +42,10 @@ this page anew.
 
 ## How to read the answers
 
-A slope is per **doubling** of heads or depth, least squares over trained models, one point each,
-with a 95 % t-interval from the residuals; where there is one seed, these hold chance and any bend
-of the true curve. *Rises* and *falls*: the interval excludes zero. *Level*: it lies within
+A slope is per **doubling** of heads or depth, least squares over trained models, one point each
+(in the family *decoupled* at an equal head dimension, which is in the fit too), with a 95 %
+t-interval from the residuals; where there is one seed, these hold chance and any bend of the true
+curve. *Rises* and *falls*: the interval excludes zero. *Level*: it lies within
 ±{level:g}, the smallest slope of interest. *Undecided*: neither; then follows the smallest slope
 that the design would have found in 80 % of its repetitions. τ is Kendall's τ-b, p by permuting
 the models. Nothing is adjusted for the number of lines: of a hundred without a slope, about five
@@ -92,7 +93,7 @@ def _tables(out: Path) -> str:
 def answer(line) -> str:
     """What a row of `trends.trends` says, in words."""
     if math.isnan(line.slope):
-        return "no line: fewer than three models with a value"
+        return "no line: too few models with a value"
     if line.low > 0 or line.high < 0:
         return "rises" if line.low > 0 else "falls"
     if max(-line.low, line.high) < LEVEL:

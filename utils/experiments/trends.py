@@ -5,6 +5,7 @@ Every number is of trained models: one point each, intervals over seeds and size
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 
@@ -25,6 +26,9 @@ SWEEPS = {
     "depth": "depth",
     "cnn-depth": "depth",
 }
+# What varies beside it and is held in the regression: with more seeds in some cells of the grid
+# than in others, the two are no longer uncorrelated.
+HELD = {"decoupled": "head_dim"}
 FEW, SOME = "all", "h ≥ 4"  # the whole range of heads, and where "too many" may begin
 OF_LAYERS = {
     "gini": "Gini, per head",
@@ -100,17 +104,18 @@ def slopes(found: pd.DataFrame, rung: str, families: Iterable[str]) -> pd.DataFr
 
     found : as `values` gives it. Columns family, varied, range, KEYS, missing (designs of the
     family without a recorded model), models (with a value), undefined (recorded without one),
-    slope, low, high, p, detectable (see statistics.slope_per_doubling; NaN with fewer than three
-    models or two sizes), sizes and values of the models with a value.
+    slope, low, high, p, detectable (see statistics.slope_per_doubling, at an equal size of HELD;
+    NaN where the models with a value are too few or too alike), their sizes and values.
     """
     rows = []
     for family in families:
         varied = SWEEPS[family]
         designs = [Spec.parse(name) for name in FAMILIES[family].names]
         declared = {spec.design: float(getattr(spec, varied)) for spec in designs}
+        held = {spec.design: getattr(spec, HELD.get(family, varied)) for spec in designs}
         own = found.assign(design=found["model"].map(lambda name: _design(name, rung)))
         own = own[own["design"].isin(declared)]
-        own = own.assign(size=own["design"].map(declared))
+        own = own.assign(size=own["design"].map(declared), held=own["design"].map(held))
         measured = {of: own.groupby(list(of))["design"].agg(set) for of in (ABLATED, TOGETHER)}
         for label, least in {FEW: 1, SOME: 4}.items() if varied == "heads" else [(FEW, 1)]:
             wanted = {name for name, size in declared.items() if size >= least}
@@ -120,7 +125,7 @@ def slopes(found: pd.DataFrame, rung: str, families: Iterable[str]) -> pd.DataFr
                 # What was measured of a model may lack one number: the average of a single head.
                 of = ABLATED if about["replaced_by"] else TOGETHER
                 about["missing"] = len(wanted - measured[of][tuple(about[key] for key in of)])
-                rows.append(about | _trend(models))
+                rows.append(about | _trend(models, family in HELD))
     about = ["family", "varied", "range", *KEYS, "missing", "models", "undefined"]
     return pd.DataFrame(rows, columns=[*about, *NUMBERS, "sizes", "values"])
 
@@ -130,13 +135,14 @@ def _design(model: str, rung: str) -> str | None:
     return spec.design if spec is not None and spec.rung == rung else None
 
 
-def _trend(models: pd.DataFrame) -> dict:
+def _trend(models: pd.DataFrame, held: bool) -> dict:
     known = models[models["value"].notna()]
     counts = {"models": len(known), "undefined": len(models) - len(known)}
     numbers = dict.fromkeys(NUMBERS, math.nan)
     numbers |= {"sizes": tuple(known["size"]), "values": tuple(known["value"])}
-    if len(known) >= 3 and known["size"].nunique() >= 2:
-        line = slope_per_doubling(known["size"], known["value"])
+    beside = known["held"] if held else None
+    with suppress(ValueError):  # too few models, or all of one size
+        line = slope_per_doubling(known["size"], known["value"], held=beside)
         numbers |= {"slope": line.estimate, "low": line.low, "high": line.high, "p": line.p}
         numbers["detectable"] = line.detectable
     return counts | numbers

@@ -120,23 +120,35 @@ def _t_interval(
 
 
 def slope_per_doubling(
-    x: Sequence[float], y: Sequence[float], confidence: float = 0.95, power: float = 0.8
+    x: Sequence[float],
+    y: Sequence[float],
+    confidence: float = 0.95,
+    power: float = 0.8,
+    held: Sequence[float] | None = None,
 ) -> Trend:
     """By how much y grows as x doubles: least squares on log₂ x, with a t-interval.
 
     x : sizes > 0 [models], such as depth or heads; y : [models]; one point for each trained model
+    held : another size > 0 [models] that varies beside x: the slope is that of x where it is equal
 
     The smallest detectable slope is the one that a two-sided test at 1 − confidence finds with that
-    power, at the residual SD that was found. ValueError for fewer than 3 models, or 2 sizes, or
-    sizes not above 0. Chapter 2.2.
+    power, at the residual SD that was found. ValueError for fewer than 3 models (4 with `held`), or
+    2 sizes, or sizes not above 0, or an x that `held` determines. Chapter 2.2.
     """
-    (x, y), undefined = _defined(x, y)
-    if len(x) < 3:
-        raise ValueError(f"A trend needs at least 3 models with a value, not {len(x)}.")
-    fit = stats.linregress(_doublings(x), y)
-    freedom = len(x) - 2
-    interval = _t_interval(fit.slope, fit.stderr, freedom, confidence)
-    detectable = _found_at(freedom, confidence, power) * fit.stderr
+    (x, y, *beside), undefined = _defined(x, y, *([] if held is None else [held]))
+    freedom = len(x) - 2 - len(beside)
+    if freedom < 1:
+        need = 3 + len(beside)
+        raise ValueError(f"A trend needs at least {need} models with a value, not {len(x)}.")
+    x = _doublings(x)
+    for size in map(_doublings, beside):  # what is left of x and y where it is equal
+        x, y = (each - np.polyval(np.polyfit(size, each, 1), size) for each in (x, y))
+        if np.ptp(x) < 1e-9:
+            raise ValueError("The size that is held determines the one whose slope is asked.")
+    fit = stats.linregress(x, y)
+    error = fit.stderr * np.sqrt((len(x) - 2) / freedom)
+    interval = _t_interval(fit.slope, error, freedom, confidence)
+    detectable = _found_at(freedom, confidence, power) * error
     return Trend(*interval, len(x), undefined, detectable=float(detectable))
 
 
