@@ -22,7 +22,9 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgroun
 # A page's scripts may run after its last request: theme chosen, formulas and widgets drawn.
 READY = """() => document.documentElement.dataset.theme !== "auto"
     && [...document.querySelectorAll(".math")].every(e => e.querySelector("mjx-container"))
-    && [...document.querySelectorAll(".widget-subarea")].every(e => e.querySelector(".widget-box"))
+    && [...document.querySelectorAll("script[type$='jupyter.widget-view+json']")].every(
+        script => [...script.parentElement.querySelectorAll(".widget-subarea img")].some(
+            image => image.checkVisibility()))
 """
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -134,6 +136,7 @@ def test_an_arrow_key_on_the_slider_changes_the_picture_without_a_kernel(visit, 
         "([handle, value]) => handle.getAttribute('aria-valuetext') !== value",
         arg=[handle.element_handle(), value],
     )
+    page.wait_for_function(READY)  # the picture of the new value may come after its text
     after = _visible_pictures(page)
     assert len(after) == len(before) > 0
     assert after != before
