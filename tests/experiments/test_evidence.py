@@ -202,6 +202,19 @@ def test_a_trend_with_a_design_unrecorded_is_not_tested(tmp_path):
     assert judge(decoupled).loc[("decoupled", "N, all layers, all"), "models"] == 16
 
 
+def test_an_effect_of_head_dimension_does_not_lean_on_unevenly_seeded_heads(tmp_path):
+    more = [f"vit-d6-h{heads}-s{seed}" for heads in (2, 4, 8) for seed in (1, 2)]  # as they shrink
+    models = [*FAMILIES["decoupled"].members(), *more]
+    size = {name: Spec.parse(name).head_dim for name in models}
+    rows = profiles(models, lambda model, *_: 0.1 * math.log2(size[model]))
+    write(tmp_path, "ablation-heads-all", rows)
+    found = trends("objects", out=tmp_path)
+    found = found[(found["family"] == "decoupled") & (found["range"] == "all")]
+    assert (found["models"] == len(models)).all()
+    assert len(found)
+    np.testing.assert_allclose(found["slope"], 0, atol=1e-9)
+
+
 def test_claims_about_attention_are_judged_by_attention_alone(tmp_path):
     models = FAMILIES["heads"].members()
     write(tmp_path, "ablation-heads-all", profiles(models, lambda *_: 0.4))

@@ -21,6 +21,10 @@ EVIDENCE = ["claim", "criterion", "rung", "variant", "estimate", "low", "high", 
 AMENDMENTS = {
     "pe": "2026-11-21: no longer attributed to Hu, Zhang and Zhao, in whose text we do not find "
     "it. The rule is what it was.",
+    "hu6": "2026-11-22: the decoupled slope is fitted beside that of head dimension. Some cells of "
+    "the grid have more seeds than others, so that the two are no longer uncorrelated. No verdict "
+    "changed.",
+    "hu7": "2026-11-22: the slope of overlap is taken as that of hu6 is. No verdict changed.",
 }
 
 
@@ -225,7 +229,7 @@ CLAIMS = (
         (
             Criterion(
                 "decoupled",
-                "slope per doubling of heads, head dimension varied apart at fixed width",
+                "slope per doubling of heads at equal head dimension, both in the fit, fixed width",
                 Effect(-1, 0.03),
                 HEAD_TRENDS,
             ),
@@ -243,7 +247,11 @@ CLAIMS = (
         "More heads are less sparse because the effects of units overlap.",
         HU,
         (
-            Criterion("overlap", "slope of the placement overlap O per doubling", Effect(+1, 0.03)),
+            Criterion(
+                "overlap",
+                "slope of the placement overlap O per doubling of heads at equal head dimension",
+                Effect(+1, 0.03),
+            ),
             Criterion(
                 "mediation",
                 "share by which the slope of N shrinks when overlap is added, minus one half "

@@ -112,10 +112,12 @@ def slopes(found: pd.DataFrame, rung: str, families: Iterable[str]) -> pd.DataFr
         varied = SWEEPS[family]
         designs = [Spec.parse(name) for name in FAMILIES[family].names]
         declared = {spec.design: float(getattr(spec, varied)) for spec in designs}
-        held = {spec.design: getattr(spec, HELD.get(family, varied)) for spec in designs}
         own = found.assign(design=found["model"].map(lambda name: _design(name, rung)))
         own = own[own["design"].isin(declared)]
-        own = own.assign(size=own["design"].map(declared), held=own["design"].map(held))
+        own = own.assign(size=own["design"].map(declared))
+        if family in HELD:
+            held = {spec.design: getattr(spec, HELD[family]) for spec in designs}
+            own = own.assign(held=own["design"].map(held))
         measured = {of: own.groupby(list(of))["design"].agg(set) for of in (ABLATED, TOGETHER)}
         for label, least in {FEW: 1, SOME: 4}.items() if varied == "heads" else [(FEW, 1)]:
             wanted = {name for name, size in declared.items() if size >= least}
@@ -125,7 +127,7 @@ def slopes(found: pd.DataFrame, rung: str, families: Iterable[str]) -> pd.DataFr
                 # What was measured of a model may lack one number: the average of a single head.
                 of = ABLATED if about["replaced_by"] else TOGETHER
                 about["missing"] = len(wanted - measured[of][tuple(about[key] for key in of)])
-                rows.append(about | _trend(models, family in HELD))
+                rows.append(about | _trend(models))
     about = ["family", "varied", "range", *KEYS, "missing", "models", "undefined"]
     return pd.DataFrame(rows, columns=[*about, *NUMBERS, "sizes", "values"])
 
@@ -135,14 +137,13 @@ def _design(model: str, rung: str) -> str | None:
     return spec.design if spec is not None and spec.rung == rung else None
 
 
-def _trend(models: pd.DataFrame, held: bool) -> dict:
+def _trend(models: pd.DataFrame) -> dict:
     known = models[models["value"].notna()]
     counts = {"models": len(known), "undefined": len(models) - len(known)}
     numbers = dict.fromkeys(NUMBERS, math.nan)
     numbers |= {"sizes": tuple(known["size"]), "values": tuple(known["value"])}
-    beside = known["held"] if held else None
-    with suppress(ValueError):  # too few models, or all of one size
-        line = slope_per_doubling(known["size"], known["value"], held=beside)
+    with suppress(ValueError):  # too few models, or too alike
+        line = slope_per_doubling(known["size"], known["value"], held=known.get("held"))
         numbers |= {"slope": line.estimate, "low": line.low, "high": line.high, "p": line.p}
         numbers["detectable"] = line.detectable
     return counts | numbers
