@@ -222,6 +222,20 @@ def test_the_slope_shrinks_by_the_share_that_the_mediator_carries():
     assert found.estimate == pytest.approx(1 - beside / alone)
 
 
+def test_both_slopes_of_a_shrinkage_hold_a_size_that_varies_beside_x():
+    rng = RNG(13)
+    x, held = np.repeat([1, 2, 4, 8], 6), rng.choice([4, 8, 16], 24) * np.repeat([1, 1, 1, 2], 6)
+    mediator = np.log2(x) - np.log2(held) + rng.normal(0, 0.5, 24)
+    y = mediator + 0.5 * np.log2(x) + rng.normal(0, 0.1, 24)
+    found = slope_shrinkage(x, y, mediator, held=held)
+    columns = np.stack([np.ones(24), np.log2(x), np.log2(held), mediator], 1)
+    with_it, without = (np.linalg.lstsq(columns[:, :k], y, rcond=None)[0][1] for k in (4, 3))
+    assert found.estimate == pytest.approx(1 - with_it / without)
+    assert found.low < 2 / 3 < found.high
+    for determined in (held, x):  # a mediator that the held size is, an x that it is
+        assert math.isnan(slope_shrinkage(x, y, np.log2(held), held=determined).estimate)
+
+
 def test_a_mediator_that_is_the_size_itself_explains_nothing():
     x = np.repeat([1, 2, 4], 3)
     found = slope_shrinkage(x, RNG(12).normal(size=9), 3 * np.log2(x))

@@ -11,7 +11,7 @@ import torch
 
 from utils.models import training, zoo
 from utils.models.architectures import Spec, build
-from utils.models.training import RECIPES, accuracy, batches, forward_flops, publish, train
+from utils.models.training import accuracy, batches, forward_flops, publish, recipe_of, train
 
 
 def weights(run):
@@ -56,10 +56,17 @@ def test_a_tenth_of_the_data_is_shown_ten_times_as_often():
 
 
 def test_learning_rate_warms_up_to_its_peak_and_ends_at_zero():
-    recipe = RECIPES["vit"]
+    recipe = recipe_of(Spec.parse("vit-d6-h4"))
     assert recipe.lr_at(recipe.warmup_epochs / 2) == recipe.lr / 2
     assert recipe.lr_at(recipe.warmup_epochs) == recipe.lr
     assert recipe.lr_at(recipe.epochs) == pytest.approx(0, abs=1e-12)
+
+
+def test_on_both_rungs_the_recipe_is_the_same_but_for_more_views_of_photographs():
+    for name in ("vit-d6-h4", "resnet-d20"):
+        objects, photographs = (recipe_of(Spec.parse(rung + name)) for rung in ("", "cifar10/"))
+        assert photographs.epochs > objects.epochs
+        assert replace(photographs, epochs=objects.epochs) == objects
 
 
 # Measuring.

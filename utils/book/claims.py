@@ -24,7 +24,7 @@ AMENDMENTS = {
     "hu6": "2026-11-22: the decoupled slope is fitted beside that of head dimension. Some cells of "
     "the grid have more seeds than others, so that the two are no longer uncorrelated. No verdict "
     "changed.",
-    "hu7": "2026-11-22: the slope of overlap is taken as that of hu6 is. No verdict changed.",
+    "hu7": "2026-11-22: its slopes are taken as that of hu6 is. No verdict changed.",
 }
 
 

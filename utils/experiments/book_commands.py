@@ -11,7 +11,7 @@ from utils.experiments.replicating import RESULTS, experiment, replicate, status
 from utils.experiments.standalone import STANDALONE
 from utils.experiments.sweep_commands import positive
 from utils.models import families, queue, zoo
-from utils.models.training import LOSS_LEVELS, RECIPES
+from utils.models.training import LOSS_LEVELS, recipe_of
 
 TRAIN = """\
 examples:
@@ -83,7 +83,7 @@ def add_train(commands) -> None:
         help="models at a time, to fill a GPU (default: %(default)s)",
     )
     parser.add_argument(
-        "--epochs", type=positive, help="instead of as many as the family's recipe says"
+        "--epochs", type=positive, help="instead of as many as the rung's recipe says"
     )
     parser.add_argument("--lr", type=float, help="peak learning rate instead of the recipe's")
     parser.add_argument(
@@ -109,10 +109,10 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
     changes = {key: value for key, value in changes.items() if value is not None}
     failed = {}
     try:
-        # Each architecture has its own recipe; without changes `work` looks it up.
-        groups = groupby(dict.fromkeys(names), lambda name: changes and zoo.spec(name).family)
-        for family, group in groups:
-            recipe = replace(RECIPES[family], **changes) if changes else None
+        # Families and rungs have recipes of their own; without changes `work` looks them up.
+        groups = groupby(dict.fromkeys(names), lambda name: changes and recipe_of(zoo.spec(name)))
+        for recipe, group in groups:
+            recipe = replace(recipe, **changes) if changes else None
             failed |= queue.work(
                 list(group), options.out, recipe, options.workers, not options.no_publish
             )

@@ -7,7 +7,7 @@ import pandas as pd
 
 from utils.experiments.catalogue import PINNED_CNNS, PINNED_VITS
 from utils.experiments.recorded import SURE, Recorded, row, share_row
-from utils.experiments.trends import FEW, SOME
+from utils.experiments.trends import FEW, HELD, SOME
 from utils.measures.statistics import Estimate, mean_over, slope_per_doubling, slope_shrinkage
 from utils.models.architectures import Spec
 
@@ -150,10 +150,12 @@ def hu7(recorded: Recorded) -> Iterator[dict]:
     wide = found.pivot_table("value", "model", "measure")
     if not {"N", "I_rem", "I_keep"} <= set(wide.columns):
         return
-    heads = [Spec.parse(name).heads for name in wide.index]
+    specs = [Spec.parse(name) for name in wide.index]
+    heads = [spec.heads for spec in specs]
+    head_dims = [getattr(spec, HELD["decoupled"]) for spec in specs]
     overlap = wide["placement overlap O"]
     if len(wide[["N", "placement overlap O"]].dropna()) >= 6:
-        share = slope_shrinkage(heads, wide["N"], overlap)
+        share = slope_shrinkage(heads, wide["N"], overlap, held=head_dims)
         half = {name: getattr(share, name) - 0.5 for name in ("estimate", "low", "high")}
         yield row("mediation", replace(share, **half))
     yield row("removal", mean_over(wide["I_rem"]))

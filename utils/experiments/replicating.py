@@ -148,8 +148,8 @@ def _checkpoint(model: str, loss: float, runs: Path) -> Path:
 
 def _at_hand(model: str, rung: str, loss: float | None, runs: Path) -> bool:
     if rung != "imagenet":
-        known = zoo.manifest() if loss is None else None
-        return model in known if known is not None else _checkpoint(model, loss, runs).exists()
+        trained = model in zoo.manifest()
+        return trained and (loss is None or _checkpoint(model, loss, runs).exists())
     try:
         zoo.load(model)
     except checkpoints.HubUnavailable:

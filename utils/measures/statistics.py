@@ -254,26 +254,33 @@ def slope_shrinkage(
     confidence: float = 0.95,
     samples: int = 2000,
     seed: int = 0,
+    held: Sequence[float] | None = None,
 ) -> Estimate:
     """By which share the slope of y on log₂ x shrinks when a mediator is added to the regression.
 
     x, y, mediator : [models]. 1: nothing of the slope is left; 0: all of it; below 0: it grows.
+    held : another size > 0 [models] that both regressions hold, as `slope_per_doubling` does
     Bootstrap over models, so give all seeds of many sizes; it is an association, no proof of a
     cause. ValueError for fewer than 6 models and as `slope_per_doubling`. Chapter 5.2.
     """
-    columns, undefined = _defined(x, y, mediator)
-    if len(columns[0]) < 6:
-        raise ValueError(f"A bootstrap over {len(columns[0])} models shows nothing: give 6.")
-    columns[0] = _doublings(columns[0])
-    columns = np.stack([column - column.mean() for column in columns], axis=1)  # [models, 3]
+    (x, y, mediator, *beside), undefined = _defined(
+        x, y, mediator, *([] if held is None else [held])
+    )
+    if len(x) < 6:
+        raise ValueError(f"A bootstrap over {len(x)} models shows nothing: give 6.")
+    columns = [_doublings(x), y, mediator, *map(_doublings, beside)]
+    columns = np.stack([column - column.mean() for column in columns], axis=1)  # [models, 3 or 4]
     products = columns[:, :, None] * columns[:, None, :]
     means = bootstrap_means({"means": columns, "products": products}, samples, seed)
     mean = means["means"]
-    (xx, xy, xm), (_, _, ym), (_, _, mm) = np.moveaxis(
-        means["products"] - mean[:, :, None] * mean[:, None, :], 0, -1
-    )
-    apart = xx * mm - xm**2  # 0 where the mediator is a line in log₂ x, or there is one size
+    shared = means["products"] - mean[:, :, None] * mean[:, None, :]
+    none = 1e-9 * shared[:, 0, 0] * shared[:, 2, 2]
     with np.errstate(invalid="ignore", divide="ignore"):
+        if beside:  # what is left where that size is equal
+            size = shared[:, 3]
+            shared = shared - size[:, :, None] * size[:, None, :] / size[:, 3, None, None]
+        (xx, xy, xm), (_, _, ym), (_, _, mm) = np.moveaxis(shared[:, :3, :3], 0, -1)
+        apart = xx * mm - xm**2  # 0 where the mediator is a line in log₂ x, or there is one size
         share = 1 - (xy * mm - xm * ym) / apart * xx / xy
-    share[~np.isfinite(share) | (apart <= 1e-9 * xx * mm)] = np.nan
+    share[~np.isfinite(share) | (apart <= none)] = np.nan
     return percentiles(share, len(columns), confidence, undefined)
