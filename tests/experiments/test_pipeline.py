@@ -103,6 +103,14 @@ def test_weights_that_changed_are_not_mixed_into_a_table(tiny_project, capsys):
     assert "not at hand: vit-d2-h2-w8, vit-d1-h2-w8-s1" in capsys.readouterr().out
 
 
+def test_a_run_that_has_passed_a_loss_but_is_not_finished_is_left_for_later(tiny_project, capsys):
+    passed = tiny_project / "runs" / NAMES[0] / "loss-2.0.safetensors"
+    passed.parent.mkdir(parents=True)
+    passed.touch()
+    assert replicate(tiny_project, "--loss", "2.0", "--runs", str(tiny_project / "runs")) == 0
+    assert f"not at hand: {NAMES[0]}, {NAMES[1]}" in capsys.readouterr().out
+
+
 def test_what_is_recorded_and_what_is_missing_is_told(tiny_project, capsys):
     assert main(["train", "--status"]) == 0
     assert "missing: vit-d1-h2-w8, vit-d2-h2-w8, vit-d1-h2-w8-s1" in capsys.readouterr().out

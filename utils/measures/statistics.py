@@ -274,7 +274,7 @@ def slope_shrinkage(
     means = bootstrap_means({"means": columns, "products": products}, samples, seed)
     mean = means["means"]
     shared = means["products"] - mean[:, :, None] * mean[:, None, :]
-    none = 1e-9 * shared[:, 0, 0] * shared[:, 2, 2]
+    least = 1e-9 * shared[:, 0, 0] * shared[:, 2, 2]
     with np.errstate(invalid="ignore", divide="ignore"):
         if beside:  # what is left where that size is equal
             size = shared[:, 3]
@@ -282,5 +282,5 @@ def slope_shrinkage(
         (xx, xy, xm), (_, _, ym), (_, _, mm) = np.moveaxis(shared[:, :3, :3], 0, -1)
         apart = xx * mm - xm**2  # 0 where the mediator is a line in log₂ x, or there is one size
         share = 1 - (xy * mm - xm * ym) / apart * xx / xy
-    share[~np.isfinite(share) | (apart <= none)] = np.nan
+    share[~np.isfinite(share) | (apart <= least)] = np.nan
     return percentiles(share, len(columns), confidence, undefined)
