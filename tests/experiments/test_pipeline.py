@@ -30,7 +30,7 @@ def tiny_project(monkeypatch, tmp_path):
     labels = torch.randint(10, (300,), generator=generator)
     noise = 0.1 * torch.rand(300, 3, 32, 32, generator=generator)
     images = SimpleNamespace(images=labels.view(-1, 1, 1, 1) / 10 + noise, labels=labels)
-    monkeypatch.setattr(queue, "splits", lambda rung: queue.Splits(*[images] * 3))
+    monkeypatch.setattr(queue, "splits", lambda rung: queue.Splits(*[images] * 3, "dots"))
     monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
     family = families.Family("layers of a tiny ViT", NAMES, seeds=2)
     for known in (families.FAMILIES, catalogue.FAMILIES, trends.FAMILIES):

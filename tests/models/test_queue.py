@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,7 @@ from utils.models import queue, training, zoo
 
 @pytest.fixture
 def small_zoo(monkeypatch, tiny_data, tmp_path):
-    monkeypatch.setattr(queue, "splits", lambda rung: queue.Splits(*[tiny_data] * 3))
+    monkeypatch.setattr(queue, "splits", lambda rung: queue.Splits(*[tiny_data] * 3, "dots"))
     monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
     return tmp_path
 
@@ -27,6 +28,7 @@ def test_every_model_is_published_as_soon_as_it_is_trained(small_zoo, tiny_recip
     assert queue.work(names, small_zoo / "runs", tiny_recipe) == {}
     assert had == [[], ["vit-d1-h2-w8"]]
     assert sorted(zoo.manifest()) == sorted(names)
+    assert {entry["trained_on"] for entry in zoo.manifest().values()} == {"dots"}
 
 
 def test_a_model_that_fails_does_not_stop_the_others(small_zoo, tiny_recipe, monkeypatch):
@@ -47,3 +49,13 @@ def test_models_can_be_trained_without_going_into_the_zoo(small_zoo, tiny_recipe
     record = json.loads((small_zoo / "runs" / "vit-d1-h2-w8" / "record.json").read_text())
     assert record["recipe"]["epochs"] == tiny_recipe.epochs
     assert zoo.manifest() == {}
+
+
+def test_the_splits_of_a_rung_say_which_images_they_are(monkeypatch):
+    def load(name):
+        split = name.removeprefix("cifar10/")
+        return SimpleNamespace(source=f"cifar10-jpeg/{split}", everything=lambda: split)
+
+    monkeypatch.setattr(queue.datasets, "load", load)
+    splits = queue.splits.__wrapped__("cifar10")  # past the cache
+    assert splits == ("train", "validation", "test", "cifar10-jpeg")

@@ -16,22 +16,26 @@ from utils.stimuli import datasets
 
 
 class Splits(NamedTuple):
-    """The images that the models of one rung are trained, watched and tested on."""
+    """The images that the models of one rung are trained, watched and tested on, and what they are
+    exactly, such as "cifar10-jpeg"."""
 
     train: object
     validation: object
     test: object
+    source: str
 
 
 @cache
 def splits(rung: str) -> Splits:
     """The training, validation and test images of a rung, in memory; loaded once a process."""
-    return Splits(*(datasets.load(f"{rung}/{split}").everything() for split in Splits._fields))
+    loaded = [datasets.load(f"{rung}/{split}") for split in ("train", "validation", "test")]
+    source = loaded[0].source.partition("/")[0]
+    return Splits(*(split.everything() for split in loaded), source)
 
 
 def _train(name: str, recipe: Recipe | None, out: Path) -> Path:
     images = splits(zoo.spec(name).rung)
-    return train(name, images.train, images.validation, recipe, out)
+    return train(name, images.train, images.validation, recipe, out, images.source)
 
 
 def work(

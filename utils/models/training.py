@@ -134,11 +134,17 @@ def _digest(train) -> str:
 
 
 def train(
-    name: str, train, validation, recipe: Recipe | None = None, out: Path = Path("_runs")
+    name: str,
+    train,
+    validation,
+    recipe: Recipe | None = None,
+    out: Path = Path("_runs"),
+    source: str | None = None,
 ) -> Path:
     """Train the model called `name`, or go on where an interrupted call stopped; gives its folder.
 
-    `train` and `validation` have `images` [n, 3, 32, 32] float32 in [0, 1] and `labels` [n] int64.
+    `train` and `validation` have `images` [n, 3, 32, 32] float32 in [0, 1] and `labels` [n] int64;
+    `source` says what they are, such as "cifar10-jpeg" (the model's rung if None).
     The folder, `out/name`, gets state.pt (after every epoch), loss-<nats>.safetensors (see
     LOSS_LEVELS), and at the end final.safetensors and record.json (recipe, curve, FLOPs, time,
     device, versions). A resumed run equals an uninterrupted one bit for bit on the same machine,
@@ -215,7 +221,7 @@ def train(
     _save_half(model, folder / "final.safetensors")
     record = {
         "name": spec.canonical,
-        "trained_on": spec.rung,
+        "trained_on": source or spec.rung,
         "images": len(images),
         "views": recipe.epochs * len(images),
         "params": sum(parameter.numel() for parameter in model.parameters()),
