@@ -5,6 +5,7 @@ from experiments.images import Images
 from torch.testing import assert_close
 
 from utils.experiments.ablating import Ablate, ablatable
+from utils.experiments.catalogue import EXPERIMENTS, VIT_AND_CNN
 from utils.experiments.layers import at_scope
 from utils.experiments.ranks import Ranks
 from utils.experiments.run import Condition, Sweep
@@ -21,27 +22,37 @@ def sweep(file, model="vit-d2-h2", unit="attention", scope="last", replaced_by="
         return Sweep(conditions, Ablate(5, 2, 0), lambda _: images, 20, 8, file, {}, ranks)
 
 
-def direct(model, layers, unit, value):
+def direct(model, layers, value, **profiled):
     model = zoo.create(model)
     batches = [Images(20).batch(j, 8) for j in range(3)]
     ablator = Ablator(model)
     ablator.fit_means(batches, layers)
-    return ablation_profile(model, batches, layers, unit, value, ranks=5, draws=2, ablator=ablator)
+    options = dict(ranks=5, draws=2, ablator=ablator)
+    return ablation_profile(model, batches, layers, value=value, **profiled, **options)
 
 
 @pytest.mark.parametrize(
-    ("model", "unit", "layers", "value"),
+    ("model", "unit", "layers", "value", "profiled"),
     [
-        ("vit-d2-h2", "attention", ["blocks.1.attn"], "mean"),
-        ("resnet-d8", "channel", ["layer3.0.act2"], "zero"),
+        ("vit-d2-h2", "attention", ["blocks.1.attn"], "mean", {}),
+        ("resnet-d8", "channel", ["layer3.0.act2"], "zero", {"unit": "channel"}),
+        (
+            "vit-d2-h2",
+            "contribution",
+            ["blocks.1.attn"],
+            "mean",
+            {"unit": "attention", "order": "position contribution"},
+        ),
+        ("vit-d2-h2-gap", "token", ["blocks.1"], "mean", {"unit": "position"}),
+        ("resnet-d8", "group", ["layer3.0.act2"], "mean", {"unit": "unit", "groups": 64}),
     ],
 )
 def test_a_sweep_records_the_curves_and_the_summary_of_the_profile(
-    tmp_path, model, unit, layers, value
+    tmp_path, model, unit, layers, value, profiled
 ):
     sweep(tmp_path / "a", model, unit, replaced_by=value).run()
     table = pd.read_csv(tmp_path / "a.csv")
-    expected = direct(model, layers, unit, value)
+    expected = direct(model, layers, value, **profiled)
     for quantity in ("kl", "accuracy"):
         rows = table[table["quantity"] == quantity].set_index(["order", "k"])["value"]
         curve = expected.table().set_index(["order", "k"])[quantity]
@@ -82,6 +93,19 @@ def test_a_plan_counts_ablations_and_block_calls(tmp_path):
 
 
 def test_a_model_without_attention_is_answered_by_one_sentence(tmp_path):
-    summary = sweep(tmp_path / "a", "resnet-d8").run()
-    assert "SmallResNet has no attention to ablate: choose another unit." in str(summary)
-    assert summary.status == 1
+    for unit, sentence in (
+        ("attention", "SmallResNet has no attention to ablate: choose another unit."),
+        ("token", "The blocks of SmallResNet put out no tokens: choose another unit."),
+    ):
+        summary = sweep(tmp_path / unit, "resnet-d8", unit).run()
+        assert sentence in str(summary)
+        assert summary.status == 1
+
+
+def test_vit_and_cnn_are_compared_at_equal_accuracy():
+    declared = EXPERIMENTS["vit-and-cnn"]
+    assert set(VIT_AND_CNN) <= set(declared.models("objects"))
+    assert declared.models("cifar10") == declared.models("imagenet") == []
+    assert [declared.count(model) for model in VIT_AND_CNN] == [1, 1, 2, 3]
+    accuracy = zoo.catalog("objects").set_index("name")["accuracy"][list(VIT_AND_CNN)]
+    assert accuracy.max() - accuracy.min() < 0.01

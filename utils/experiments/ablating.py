@@ -10,12 +10,22 @@ from torch import Tensor, nn
 from utils.experiments.layers import activations, at_scope
 from utils.measures.ablation_profile import AblationProfile, ablation_profile
 from utils.probes import Ablator, ActivationRecorder, AttentionProbe, attention_layers
+from utils.probes.ablation_plans import block_names
 
 UNITS = {
     "attention": "what the class row (or all rows) attends to, patch by patch in each head",
     "channel": "channels of an activation layer",
     "position": "positions of an activation layer, all channels of each",
     "unit": "channels at positions of an activation layer",
+    "contribution": "what each patch adds to the class row, all heads together",
+    "token": "patch tokens that a block puts out",
+    "group": "channels at positions of an activation layer, put at random into 64 groups",
+}
+# Those that `ablation_profile` knows under another name.
+PROFILED = {
+    "contribution": {"unit": "attention", "order": "position contribution"},
+    "token": {"unit": "position"},
+    "group": {"unit": "unit", "groups": 64},
 }
 VALUES = ("zero", "mean", "renormalise")
 COLUMNS = ("quantity", "order", "k", "fraction", "value", "low", "high", "n", "note")
@@ -68,8 +78,9 @@ class Ablate:
             if (found := _unless_empty(batches)) is None:
                 return None
             options = dict(ranks=self.ranks, draws=self.draws, seed=self.seed)
+            options |= PROFILED.get(unit, {"unit": unit})
             return ablation_profile(
-                model, found, layers, unit, value, ablator=self.ablator, **options
+                model, found, layers, value=value, ablator=self.ablator, **options
             )
 
         parts = ranks.gather(ranks.together(profile))
@@ -84,13 +95,18 @@ class Ablate:
 def ablatable(model: nn.Module, unit: str) -> list[str]:
     """The layers that have such units, in the order in which the model comes to them.
 
-    unit : "attention" for layers with a map over positions; otherwise activation functions that put
-        out more than one position. ValueError if there are none.
+    unit : one of UNITS. Those of attention are in layers with a map over positions, tokens in
+        blocks, all others in activation functions that put out more than one position. ValueError
+        if there are none.
     """
     parameter = next(model.parameters())
     image = torch.zeros(1, *resolve_model_data_config(model)["input_size"]).to(parameter)
     owner = type(model).__name__
-    if unit == "attention":
+    if unit == "token":
+        if not attention_layers(model):
+            raise ValueError(f"The blocks of {owner} put out no tokens: choose another unit.")
+        return block_names(model)
+    if unit in ("attention", "contribution"):
         if not attention_layers(model):
             raise ValueError(f"{owner} has no attention to ablate: choose another unit.")
         with torch.no_grad(), AttentionProbe(model, rows="all", reduce=_shape) as probe:

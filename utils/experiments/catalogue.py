@@ -12,6 +12,7 @@ from utils.models.architectures import CNNS, WITH_HEADS, Spec
 from utils.models.families import FAMILIES, FLOOR
 
 RUNGS = ("objects", "cifar10", "imagenet")
+Settings = tuple[dict[str, str], ...]
 
 
 class Pinned(NamedTuple):
@@ -58,10 +59,11 @@ class Experiment:
         whose architecture is one of `architectures`, and whose name without rung and seed is one of
         `only` (all if None)
     imagenet : names of IMAGENET
-    settings : of the conditions of each model; `random` : with random weights too
+    settings : of the conditions of each model, or design → those of its models; `random` : with
+        random weights too
     pairs : (model, model beside it), as on the rung objects, where two are compared
-    data : rung → data set, where it asks about other images than those that the rung is tested
-        with; then it has no models on the other rungs
+    data : rung → data set, where it asks on some rungs only, or about other images than those that
+        the rung is tested with
     """
 
     asks: str
@@ -72,7 +74,7 @@ class Experiment:
     imagenet: tuple[str, ...] = ()
     architectures: tuple[str, ...] | None = None
     only: tuple[str, ...] | None = None
-    settings: tuple[dict[str, str], ...] = field(default=({},))
+    settings: Settings | dict[str, Settings] = field(default=({},))
     random: bool = False
     pairs: tuple[tuple[str, str], ...] = ()
     data: dict[str, str] | None = None
@@ -102,9 +104,15 @@ class Experiment:
         others = [f"{rung}{slash}{other}" for one, other in self.pairs if one == name]
         return [other for other in others if other in self.models(rung or "objects")]
 
+    def settings_of(self, model: str) -> Settings:
+        """The settings of the conditions of a model."""
+        if isinstance(self.settings, dict):
+            return self.settings[Spec.parse(model).design]
+        return self.settings
+
     def count(self, model: str) -> int:
         """How many conditions there are of a model."""
-        each = len(self.settings) * (2 if self.random else 1)
+        each = len(self.settings_of(model)) * (2 if self.random else 1)
         return each * len(self.beside(model)) if self.pairs else each
 
 
@@ -118,8 +126,21 @@ ONE_BLOCK, ALL_BLOCKS = ("1/3", "2/3", "last"), ("all",)
 CURVES = dict(ranks=9, draws=2)
 
 
-def _profiles(unit: str, scopes: tuple[str, ...]) -> tuple[dict[str, str], ...]:
-    values = ("zero", "mean", "renormalise") if unit == "attention" else ("zero", "mean")
+# ViT and CNN of equal accuracy, beside each other: single positions of the last layer that has
+# any, and random groups of neurons at an equal depth.
+LAST, BETWEEN = ("last",), ("1/3", "2/3")
+VIT_AND_CNN = {
+    "vit-d6-h4": (("contribution", LAST),),
+    "vit-d6-h4-gap": (("token", LAST),),
+    "vit-d6-h4-relu": (("group", BETWEEN),),
+    "resnet-d20-n4": (("position", LAST), ("group", BETWEEN)),
+}
+
+
+def _profiles(
+    unit: str, scopes: tuple[str, ...], values: tuple[str, ...] | None = None
+) -> Settings:
+    values = values or ("zero", "mean", *["renormalise"] * (unit == "attention"))
     return tuple(
         {"unit": unit, "scope": scope, "replaced_by": value} for scope in scopes for value in values
     )
@@ -202,6 +223,19 @@ EXPERIMENTS = {
         ("position", "unit"),
         families=("heads", *VARIANTS),
         only=("vit-d6-h4", "vit-d6-h4-relu", "vit-d6-h4-gap"),
+    ),
+    "vit-and-cnn": Experiment(
+        "Do a ViT and a CNN of equal accuracy depend on few positions, or few neurons?",
+        "ablate",
+        CURVES,
+        n=200,
+        families=("heads", "variants", "matched"),
+        only=tuple(VIT_AND_CNN),
+        settings={
+            design: tuple(s for unit in units for s in _profiles(*unit, ("mean",)))
+            for design, units in VIT_AND_CNN.items()
+        },
+        data={"objects": "objects/test"},  # on the other rungs none were trained to be equal
     ),
     "similarity": Experiment(
         "How alike are the blocks of a model, and how far does its attention reach?",

@@ -167,7 +167,7 @@ def _conditions(
 
     for model in models:
         for random in (False, True) if declared.random else (False,):
-            for settings in declared.settings:
+            for settings in declared.settings_of(model):
                 one = condition(model, random, settings)
                 if not declared.pairs:
                     yield one
