@@ -43,7 +43,7 @@ def direct(model, layers, value, **profiled):
             "mean",
             {"unit": "attention", "order": "position contribution"},
         ),
-        ("vit-d2-h2-gap", "token", ["blocks.1"], "mean", {"unit": "position"}),
+        ("vit-d2-h2-gap", "output", ["blocks.1"], "mean", {"unit": "position"}),
         ("resnet-d8", "group", ["layer3.0.act2"], "mean", {"unit": "unit", "groups": 64}),
     ],
 )
@@ -93,13 +93,16 @@ def test_a_plan_counts_ablations_and_block_calls(tmp_path):
 
 
 def test_a_model_without_attention_is_answered_by_one_sentence(tmp_path):
-    for unit, sentence in (
-        ("attention", "SmallResNet has no attention to ablate: choose another unit."),
-        ("token", "The blocks of SmallResNet put out no tokens: choose another unit."),
-    ):
-        summary = sweep(tmp_path / unit, "resnet-d8", unit).run()
-        assert sentence in str(summary)
-        assert summary.status == 1
+    summary = sweep(tmp_path / "a", "resnet-d8").run()
+    assert "SmallResNet has no attention to ablate: choose another unit." in str(summary)
+    assert summary.status == 1
+
+
+def test_outputs_are_those_of_blocks():
+    assert ablatable(zoo.create("mixer-d2"), "output") == ["blocks.0", "blocks.1"]
+    assert ablatable(zoo.create("resnet-d8"), "output")[-1] == "layer3.0"
+    with pytest.raises(ValueError, match="Linear is not made of blocks"):
+        ablatable(torch.nn.Linear(3, 3), "output")
 
 
 def test_vit_and_cnn_are_compared_at_equal_accuracy():

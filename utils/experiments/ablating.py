@@ -18,13 +18,13 @@ UNITS = {
     "position": "positions of an activation layer, all channels of each",
     "unit": "channels at positions of an activation layer",
     "contribution": "what each patch adds to the class row, all heads together",
-    "token": "patch tokens that a block puts out",
+    "output": "positions that a block puts out, all channels of each",
     "group": "channels at positions of an activation layer, put at random into 64 groups",
 }
 # Those that `ablation_profile` knows under another name.
 PROFILED = {
     "contribution": {"unit": "attention", "order": "position contribution"},
-    "token": {"unit": "position"},
+    "output": {"unit": "position"},
     "group": {"unit": "unit", "groups": 64},
 }
 VALUES = ("zero", "mean", "renormalise")
@@ -95,17 +95,17 @@ class Ablate:
 def ablatable(model: nn.Module, unit: str) -> list[str]:
     """The layers that have such units, in the order in which the model comes to them.
 
-    unit : one of UNITS. Those of attention are in layers with a map over positions, tokens in
+    unit : one of UNITS. Those of attention are in layers with a map over positions, outputs in
         blocks, all others in activation functions that put out more than one position. ValueError
         if there are none.
     """
     parameter = next(model.parameters())
     image = torch.zeros(1, *resolve_model_data_config(model)["input_size"]).to(parameter)
     owner = type(model).__name__
-    if unit == "token":
-        if not attention_layers(model):
-            raise ValueError(f"The blocks of {owner} put out no tokens: choose another unit.")
-        return block_names(model)
+    if unit == "output":
+        if not (blocks := block_names(model)):
+            raise ValueError(f"{owner} is not made of blocks: choose another unit.")
+        return blocks
     if unit in ("attention", "contribution"):
         if not attention_layers(model):
             raise ValueError(f"{owner} has no attention to ablate: choose another unit.")

@@ -131,7 +131,7 @@ CURVES = dict(ranks=9, draws=2)
 LAST, BETWEEN = ("last",), ("1/3", "2/3")
 VIT_AND_CNN = {
     "vit-d6-h4": (("contribution", LAST),),
-    "vit-d6-h4-gap": (("token", LAST),),
+    "vit-d6-h4-gap": (("output", LAST),),
     "vit-d6-h4-relu": (("group", BETWEEN),),
     "resnet-d20-n4": (("position", LAST), ("group", BETWEEN)),
 }
