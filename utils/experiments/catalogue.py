@@ -62,8 +62,8 @@ class Experiment:
     settings : of the conditions of each model, or design → those of its models; `random` : with
         random weights too
     pairs : (model, model beside it), as on the rung objects, where two are compared
-    data : rung → data set, where it asks on some rungs only, or about other images than those that
-        the rung is tested with
+    data : rung → data set, where it asks on these rungs only, or about other images than those
+        that a rung is tested with
     """
 
     asks: str
