@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import os
 from itertools import islice
 from types import SimpleNamespace
@@ -32,15 +33,17 @@ def small_zoo(tmp_path, monkeypatch, tiny_data, tiny_recipe):
 
 
 def test_every_embedded_file_has_the_size_and_hash_of_the_manifest():
-    for entry in zoo.manifest().values():
+    kept = [entry for entry in zoo.manifest().values() if entry["file"]]
+    for entry in kept:
         content = (zoo.FOLDER / entry["file"]).read_bytes()
         assert len(content) == entry["bytes"]
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
+    assert sum(entry["bytes"] for entry in kept) < 60e6
 
 
 def test_every_embedded_file_is_in_the_manifest():
     files = {str(file.relative_to(zoo.FOLDER)) for file in zoo.FOLDER.rglob("*.safetensors")}
-    assert files == {entry["file"] for entry in zoo.manifest().values()}
+    assert files == {entry["file"] for entry in zoo.manifest().values() if entry["file"]}
 
 
 def test_manifest_counts_agree_with_the_models():
@@ -228,6 +231,17 @@ def test_a_damaged_checkpoint_is_named_and_never_loaded(small_zoo):
 def test_a_missing_checkpoint_is_named(small_zoo):
     (small_zoo / "vit-d1-h2-w8.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"zoo/vit-d1-h2-w8\.safetensors is missing; restore"):
+        zoo.load("vit-d1-h2-w8")
+
+
+def test_a_model_whose_weights_are_not_kept_is_known_but_not_listed(small_zoo):
+    file = small_zoo / "manifest.json"
+    entries = json.loads(file.read_text())
+    entries["vit-d1-h2-w8"]["file"] = None
+    file.write_text(json.dumps(entries))
+    assert "vit-d1-h2-w8" in zoo.manifest()
+    assert "vit-d1-h2-w8" not in set(zoo.catalog("objects")["name"])
+    with pytest.raises(CheckpointError, match=r"are not kept .* `python -m utils train vit-d1-h2"):
         zoo.load("vit-d1-h2-w8")
 
 

@@ -97,7 +97,7 @@ def catalog(rung: str | None = None) -> pd.DataFrame:
     weights as stored (missing for packaged models), bytes and sha256 of the stored weights, source.
     Raises ValueError for an unknown rung.
     """
-    rows = [_row(name, entry) for name, entry in manifest().items()]
+    rows = [_row(name, entry) for name, entry in manifest().items() if entry["file"]]
     rows.append(
         dict(
             name=LITE0,
@@ -142,7 +142,10 @@ def _row(name: str, entry: dict) -> dict:
 
 
 def manifest(folder: Path | None = None) -> dict[str, dict]:
-    """What the zoo holds: short name → file, sha256, accuracy and how it was trained."""
+    """The trained models: short name → file, sha256, accuracy and how it was trained.
+
+    `file` is None where the weights are not kept: there is room for 60 MB.
+    """
     file = (folder or FOLDER) / "manifest.json"
     if not file.exists():
         return {}
@@ -188,6 +191,11 @@ def _load_embedded(known: Spec) -> nn.Module:
             f"{known.short} has not been trained; the nearest that have are {', '.join(near)}. "
             f"Train it with `python -m utils train {known.short}`, or take random "
             "weights with zoo.create."
+        )
+    if entry["file"] is None:
+        raise CheckpointError(
+            f"The weights of {known.short} are not kept here, for want of room; "
+            f"`python -m utils train {known.short}` makes them again."
         )
     file = FOLDER / entry["file"]
     content = verified(file, entry["sha256"], _restore(file))
