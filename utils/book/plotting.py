@@ -196,7 +196,7 @@ def source(*experiments: str, rung: str = "objects") -> str:
         where = ", ".join(sorted({one["device"] for one in sources}))
         commits = sorted({one["commit"][:7] for one in sources})
         commits = ", ".join(commits) if len(commits) <= 3 else f"{len(commits)} commits"
-        of = "" if about["data"].startswith(rung) else f" of {about['data']}"
+        of = "" if about["data"] == f"{rung}/test" else f" of {about['data']}"
         seeds = f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
         lines.append(f"{name}: {about['n']} images{of}{seeds}, {where}, {commits}")
     command = f"python -m utils replicate {' '.join(experiments)}"

@@ -5,6 +5,7 @@ Every sentence with a number is computed. The verdicts on the claims are the boo
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ import pandas as pd
 from utils.experiments.replicating import RESULTS
 from utils.experiments.trends import FEW, trends
 from utils.measures.statistics import rank_trend
+from utils.models.families import FAMILIES
 from utils.models.training import LOSS_LEVELS
 
 LEVEL = 0.03  # per doubling: what the claims take to be worth finding
@@ -78,13 +80,14 @@ def _tables(out: Path) -> str:
         seconds = sum(each["seconds"] for each in done.values())
         commits = sorted({record["sources"][each["source"]]["commit"] for each in done.values()})
         name = file.relative_to(out).with_suffix(".csv").as_posix()
+        about = record["configuration"]
         cells = [
             f"[{name}]({name})",
             len(done),
             models if models == "–" else len(models),
-            record["configuration"].get("n", "–"),
+            f"{about['n']} of {about['data']}" if "n" in about else "–",
             f"{seconds:,.0f}",
-            ", ".join(commits),
+            ", ".join(commits) if len(commits) <= 3 else f"{len(commits)} commits",
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
@@ -101,8 +104,14 @@ def answer(line) -> str:
     return f"undecided; {line.detectable:.3f} would have been found"
 
 
+def _declared(family: str, rung: str) -> bool:
+    if rung == "objects":
+        return True
+    return {f"{rung}/{name}" for name in FAMILIES[family].names} <= set(FAMILIES[rung].names)
+
+
 def _chosen(
-    found: pd.DataFrame, families: tuple[str, ...], measures: tuple[str, ...]
+    found: pd.DataFrame, families: Iterable[str], measures: tuple[str, ...]
 ) -> pd.DataFrame:
     own = found[found["family"].isin(families) & found["measure"].isin(measures)]
     own = own[(own["weights"] == "trained") & (own["range"] == FEW) & (own["missing"] == 0)]
@@ -140,7 +149,10 @@ def page(out: Path = RESULTS) -> str:
         parts.append(f"## The rung {rung}\n")
         ends = {None: "end of training"} | {loss: f"loss {loss:g}" for loss in LOSS_LEVELS}
         found = pd.concat(trends(rung, loss, out).assign(at=at) for loss, at in ends.items())
-        for question, (families, measures) in QUESTIONS.items():
+        for question, (asked, measures) in QUESTIONS.items():
+            families = [name for name in asked if _declared(name, rung)]
+            if not families:
+                continue
             lines = _chosen(found, families, measures)
             parts.append(f"### {question}\n")
             together = lines["scope"] == "all"
