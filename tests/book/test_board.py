@@ -83,6 +83,8 @@ def test_what_is_not_tested_has_a_reason_or_says_what_is_lacking(results):
             assert bases.lacking(claim.id, claims.RUNGS[rung])
     assert bases.lacking("hu9", "objects") == claims.BY_ID["hu9"].reason
     assert bases.lacking("zh", "cifar10") == "none of its models is trained here"
+    assert bases.lacking("hu6", "cifar10").endswith("family decoupled is not declared on this rung")
+    assert "family" not in bases.lacking("hu6", "objects") + bases.lacking("hu1", "cifar10")
 
 
 def test_a_verdict_shown_is_the_one_that_the_rules_give(results):

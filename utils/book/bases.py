@@ -11,6 +11,7 @@ from utils.experiments.recorded import EXACT, Recorded
 from utils.experiments.replicating import RESULTS, file_of
 from utils.experiments.standalone import STANDALONE
 from utils.models import zoo
+from utils.models.families import FAMILIES, declared_on
 from utils.models.training import LOSS_LEVELS
 
 
@@ -114,7 +115,9 @@ def lacking(claim: str, rung: str) -> str:
     done, asked, _ = _progress(claim, rung)
     if not asked:
         return "none of its models is trained here"
-    return f"{done} of {asked} {'parts' if rung == EXACT else 'models'} recorded"
+    of = f"{done} of {asked} {'parts' if rung == EXACT else 'models'} recorded"
+    absent = [name for name in BASES[claim].families if not declared_on(rung, name)]
+    return of + f", the family {' and '.join(absent)} is not declared on this rung" * bool(absent)
 
 
 @cache
@@ -129,6 +132,8 @@ def commands(claim: str, rung: str = "objects") -> str:
     if rung == "imagenet" and not all(EXPERIMENTS[name].data for name in experiments):
         ending += " --data photographs/"
     members = Recorded(rung, RESULTS).members(*basis.families)
+    if rung in FAMILIES:
+        members &= set(FAMILIES[rung].members())
     if rung != "imagenet" and members - set(zoo.manifest()):
         families = basis.families if rung == "objects" else ("cifar10",)
         steps.append(f"`train --family {' '.join(families)}`")

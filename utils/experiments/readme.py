@@ -13,7 +13,7 @@ import pandas as pd
 from utils.experiments.replicating import RESULTS
 from utils.experiments.trends import FEW, trends
 from utils.measures.statistics import rank_trend
-from utils.models.families import FAMILIES
+from utils.models.families import declared_on
 from utils.models.training import LOSS_LEVELS
 
 LEVEL = 0.03  # per doubling: what the claims take to be worth finding
@@ -104,12 +104,6 @@ def answer(line) -> str:
     return f"undecided; {line.detectable:.3f} would have been found"
 
 
-def _declared(family: str, rung: str) -> bool:
-    if rung == "objects":
-        return True
-    return {f"{rung}/{name}" for name in FAMILIES[family].names} <= set(FAMILIES[rung].names)
-
-
 def _chosen(
     found: pd.DataFrame, families: Iterable[str], measures: tuple[str, ...]
 ) -> pd.DataFrame:
@@ -150,7 +144,7 @@ def page(out: Path = RESULTS) -> str:
         ends = {None: "end of training"} | {loss: f"loss {loss:g}" for loss in LOSS_LEVELS}
         found = pd.concat(trends(rung, loss, out).assign(at=at) for loss, at in ends.items())
         for question, (asked, measures) in QUESTIONS.items():
-            families = [name for name in asked if _declared(name, rung)]
+            families = [name for name in asked if declared_on(rung, name)]
             if not families:
                 continue
             lines = _chosen(found, families, measures)

@@ -92,6 +92,12 @@ FAMILIES = {
 FLOOR = ("heads", "depth", "cnn-depth")
 
 
+def declared_on(rung: str, family: str) -> bool:
+    """Whether each design of a family is in the one that is named as the rung, if there is one."""
+    there = {f"{rung}/{name}" for name in FAMILIES[family].names}
+    return rung not in FAMILIES or there <= set(FAMILIES[rung].names)
+
+
 def missing(families: list[str] | None = None) -> list[str]:
     """The models of these families (all if None) that the zoo lacks, most needed first.
 
