@@ -1,5 +1,6 @@
 """The rules that judge the claims, and that they were there before the results."""
 
+import math
 import subprocess
 import sys
 import types
@@ -96,6 +97,18 @@ def test_variants_that_disagree_are_mixed():
 def test_a_missing_variant_leaves_the_claim_untested():
     rows = [("hu3", "necessity", "zero", 0.3, 0.2, 0.4), ("hu3", "place", "main", 0.2, 0.1, 0.3)]
     assert verdict("hu3", evidence(*rows)).verdict == NOT_TESTED
+
+
+def test_what_is_recorded_but_gives_no_number_is_named():
+    first, *others = claims.BY_ID["hu4"].criteria[0].variants
+    none = math.nan
+    rows = [("hu4", "trend", v, 0.1, 0.05, 0.15) for v in others]
+    assert verdict("hu4", evidence(*rows)).because == "not recorded on this rung"
+    found = verdict("hu4", evidence(*rows, ("hu4", "trend", first, none, none, none)))
+    assert (found.verdict, found.because) == (NOT_TESTED, f"too few models for {first}")
+    rows[0] = ("hu4", "trend", others[0], none, none, none)
+    found = verdict("hu4", evidence(*rows, ("hu4", "trend", first, none, none, none)))
+    assert found.because == f"too few models for {first} and 1 more"
 
 
 def test_a_weaker_criterion_turns_not_supported_into_mixed_with_its_reason():

@@ -591,10 +591,21 @@ def _judge(criterion: Criterion, rows: pd.DataFrame) -> str:
     return _combined(outcomes)
 
 
+def _untested(claim: Claim, rows: pd.DataFrame) -> str:
+    """Why there is no verdict: what is recorded may still give no number, as a line of two dots."""
+    found = rows.set_index(["criterion", "variant"])["estimate"]
+    asked = [(each.name, variant) for each in claim.criteria for variant in each.variants]
+    if not asked or not set(asked) <= set(found.index):
+        return claim.reason or "not recorded on this rung"
+    (criterion, variant), *others = [each for each in asked if math.isnan(found[each])]
+    more = f" and {len(others)} more" if others else ""
+    return f"too few models for {criterion if variant == 'main' else variant}{more}"
+
+
 def _verdict(claim: Claim, rung: str, rows: pd.DataFrame) -> Verdict:
     outcomes = [_judge(criterion, rows) for criterion in claim.criteria]
     if not outcomes or NOT_TESTED in outcomes:
-        return Verdict(claim.id, rung, NOT_TESTED, claim.reason or "not recorded on this rung")
+        return Verdict(claim.id, rung, NOT_TESTED, _untested(claim, rows))
     if claim.halves:
         verdict = _combined(outcomes)
         return Verdict(claim.id, rung, verdict, claim.because if verdict == MIXED else "")
