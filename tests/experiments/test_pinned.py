@@ -26,7 +26,7 @@ def read(model):
 
 @pytest.mark.parametrize("name", [n for n, model in IMAGENET.items() if model.heads])
 def test_every_head_of_a_pinned_vit_is_read(name):
-    declared, model = IMAGENET[name], zoo.create(name)
+    declared, model = IMAGENET[name], zoo.architecture(name)
     blocks = [f"blocks.{i}.attn" for i in range(declared.depth)]
     assert ablatable(model, "attention") == blocks
     assert model.embed_dim == declared.width
@@ -41,7 +41,7 @@ def test_every_head_of_a_pinned_vit_is_read(name):
 
 @pytest.mark.parametrize("name", [n for n in IMAGENET if n.startswith("resnet")])
 def test_every_activation_of_a_pinned_resnet_is_read(name):
-    model = zoo.create(name)
+    model = zoo.architecture(name)
     layers = [
         layer
         for layer, module in model.named_modules()

@@ -48,7 +48,7 @@ def test_every_embedded_file_is_in_the_manifest():
 
 def test_manifest_counts_agree_with_the_models():
     for name, entry in zoo.manifest().items():
-        model = zoo.create(name)
+        model = zoo.architecture(name)
         assert entry["params"] == sum(parameter.numel() for parameter in model.parameters())
         assert entry["flops"] == forward_flops(model)
 
@@ -168,7 +168,8 @@ def test_efficientnet_lite0_says_how_images_are_prepared():
 
 
 @pytest.mark.parametrize(
-    "name", ["vit-d1-h2", "efficientnet-lite0", "test_vit", "torchvision/squeezenet1_1"]
+    "name",
+    ["vit-d1-h2", "resnet-d8", "efficientnet-lite0", "test_vit", "torchvision/squeezenet1_1"],
 )
 def test_random_weights_are_the_same_every_time(name):
     first, second = zoo.create(name).state_dict(), zoo.create(name).state_dict()
@@ -343,7 +344,7 @@ def test_a_download_with_another_hash_is_refused(hub):
         zoo.load("test_vit")
 
 
-def test_build_and_create_agree():
+@pytest.mark.parametrize("name", ["resnet-d8-s2", "vit-d2-h2-s1"])
+def test_build_and_architecture_agree(name):
     image = torch.rand(1, 3, 32, 32)
-    name = "resnet-d8-s2"
-    assert torch.equal(zoo.create(name)(image), build(Spec.parse(name))(image))
+    assert torch.equal(zoo.architecture(name)(image), build(Spec.parse(name))(image))

