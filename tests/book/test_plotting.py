@@ -133,11 +133,23 @@ def test_an_overlay_leaves_the_heaviest_patch_as_it_is_and_darkens_the_rest():
     assert drawn[7, 0].max() < 0.5
 
 
+def test_overlays_of_one_scale_can_be_compared():
+    image = torch.ones(3, 8, 8)
+    light = [
+        plotting.overlay(image, torch.tensor([[weight, 0.0]]), full=1.0).images[0].get_array()[0, 0]
+        for weight in (0.0, 0.5, 1.0, 2.0)
+    ]
+    assert [float(pixel[0]) for pixel in light] == pytest.approx([0.2, 0.6, 1, 1])
+    for full in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="above zero"):
+            plotting.overlay(image, torch.ones(2, 2), full=full)
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
         (torch.ones(4), r"shape \[h, w\], not \[4\]"),
-        (torch.zeros(2, 2), "at least one above zero"),
+        (torch.zeros(2, 2), "at least one weight must be above zero"),
         (torch.tensor([[1.0, -1.0]]), "not negative"),
         (torch.tensor([[1.0, float("nan")]]), "finite"),
     ],

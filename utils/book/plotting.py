@@ -149,23 +149,29 @@ def heatmap(
     return ax
 
 
-def overlay(image: torch.Tensor, weights: torch.Tensor, ax: Axes | None = None) -> Axes:
+def overlay(
+    image: torch.Tensor, weights: torch.Tensor, ax: Axes | None = None, full: float | None = None
+) -> Axes:
     """Lay a map of weights over an image: the more weight, the less the image is darkened.
 
     image: [3, H, W], values in [0, 1]. weights: [h, w], non-negative, such as attention to a grid
-    of patches; stretched over the image. Only their ratio to the largest is shown, so two overlays
-    do not compare in absolute terms. Raises ValueError on other shapes, ranges, or all-zero
-    weights. Used from chapter 1 on.
+    of patches; stretched over the image. full: the weight from which on the image is not darkened
+    at all. Overlays with the same `full` can be compared; by default it is the largest of the
+    weights, and only their ratio to that is shown. Raises ValueError on other shapes or ranges,
+    and on weights that are all zero where `full` is not given. Used from chapter 1 on.
     """
     pixels = _as_pixels(image.unsqueeze(0))[0]  # [H, W, 3]
     if weights.ndim != 2 or weights.numel() == 0:
         raise ValueError(f"Weights need the shape [h, w], not {list(weights.shape)}.")
-    if not torch.isfinite(weights).all() or weights.min() < 0 or weights.max() <= 0:
-        raise ValueError("Weights must be finite and not negative, and at least one above zero.")
+    if not torch.isfinite(weights).all() or weights.min() < 0:
+        raise ValueError("Weights must be finite and not negative.")
+    full = weights.max().item() if full is None else full
+    if not 0 < full < math.inf:
+        raise ValueError("Without `full`, at least one weight must be above zero, as must `full`.")
     height, width = pixels.shape[:2]
     if ax is None:
         _, ax = plt.subplots(figsize=(WIDTH / 2, WIDTH / 2 * height / width))
-    share = (weights.float() / weights.max()).cpu()[None, None]  # [1, 1, h, w]
+    share = (weights.float() / full).clamp(max=1).cpu()[None, None]  # [1, 1, h, w]
     light = torch.nn.functional.interpolate(share, size=(height, width), mode="nearest")[0, 0]
     # A fifth of the light stays where there is no weight, so that the scene can be recognised.
     ax.imshow(pixels * (0.2 + 0.8 * light.numpy()[..., None]))
