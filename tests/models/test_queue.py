@@ -39,7 +39,7 @@ def test_a_model_that_fails_does_not_stop_the_others(small_zoo, tiny_recipe, mon
 
     monkeypatch.setattr(queue, "train", failing)
     names = ["vit-d1-h1-w8", "vit-d1-h2-w8"]
-    failed = queue.work(names, small_zoo / "runs", replace(tiny_recipe, epochs=1))
+    failed = queue.work(names, small_zoo / "runs", replace(tiny_recipe, epochs=1, descent=0.5))
     assert failed == {"vit-d1-h1-w8": "the loss became nan"}
     assert list(zoo.manifest()) == ["vit-d1-h2-w8"]
 
@@ -54,8 +54,10 @@ def test_models_can_be_trained_without_going_into_the_zoo(small_zoo, tiny_recipe
 def test_the_splits_of_a_rung_say_which_images_they_are(monkeypatch):
     def load(name):
         split = name.removeprefix("cifar10/")
-        return SimpleNamespace(source=f"cifar10-jpeg/{split}", everything=lambda: split)
+        held = SimpleNamespace(images=split, labels=split)
+        return SimpleNamespace(source=f"cifar10-jpeg/{split}", everything=lambda: held)
 
     monkeypatch.setattr(queue.datasets, "load", load)
     splits = queue.splits.__wrapped__("cifar10")  # past the cache
-    assert splits == ("train", "validation", "test", "cifar10-jpeg")
+    assert [part.images for part in splits[:3]] == ["train", "validation", "test"]
+    assert splits.source == "cifar10-jpeg"

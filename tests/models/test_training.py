@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from types import SimpleNamespace
+from hashlib import sha256
 
 import pytest
 import safetensors.torch
@@ -11,7 +11,16 @@ import torch
 
 from utils.models import training, zoo
 from utils.models.architectures import Spec, build
-from utils.models.training import accuracy, batches, forward_flops, publish, recipe_of, train
+from utils.models.training import (
+    Recipe,
+    accuracy,
+    batches,
+    forward_flops,
+    publish,
+    recipe_of,
+    train,
+)
+from utils.stimuli.views import Fixed
 
 
 def weights(run):
@@ -19,13 +28,12 @@ def weights(run):
 
 
 def interrupt_in_epoch(monkeypatch, epoch):
-    """Ctrl-C in the middle of an epoch, counted from 0."""
+    """Ctrl-C as an epoch begins, counted from 0."""
 
     def interrupted(images, spec, current, size):
-        for step, rows in enumerate(batches(images, spec, current, size)):
-            if current == epoch and step == 3:
-                raise KeyboardInterrupt
-            yield rows
+        if current == epoch:
+            raise KeyboardInterrupt
+        return batches(images, spec, current, size)
 
     monkeypatch.setattr(training, "batches", interrupted)
 
@@ -57,16 +65,35 @@ def test_a_tenth_of_the_data_is_shown_ten_times_as_often():
 
 def test_learning_rate_warms_up_to_its_peak_and_ends_at_zero():
     recipe = recipe_of(Spec.parse("vit-d6-h4"))
-    assert recipe.lr_at(recipe.warmup_epochs / 2) == recipe.lr / 2
-    assert recipe.lr_at(recipe.warmup_epochs) == recipe.lr
+    assert recipe.lr_at(recipe.warmup / 2) == recipe.lr / 2
+    assert recipe.lr_at(recipe.warmup) == recipe.lr
     assert recipe.lr_at(recipe.epochs) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("cosine", "half_way"), [(True, 0.5), (False, 0.5)])
+def test_between_warm_up_and_descent_the_rate_is_constant(cosine, half_way):
+    recipe = Recipe("adamw", 0.1, 0, epochs=10, warmup=1, descent=4, cosine=cosine)
+    assert [recipe.lr_at(epoch) for epoch in (1, 3.5, 6)] == [0.1, 0.1, 0.1]
+    assert recipe.lr_at(8) == pytest.approx(0.1 * half_way)
+    assert recipe.lr_at(9) == pytest.approx(0.1 * (0.5 - math.sqrt(0.125) if cosine else 0.25))
+    assert [recipe.is_constant(epoch) for epoch in (0.9, 1, 6, 6.1)] == [False, True, True, False]
 
 
 def test_on_both_rungs_the_recipe_is_the_same_but_for_more_views_of_photographs():
     for name in ("vit-d6-h4", "resnet-d20"):
         objects, photographs = (recipe_of(Spec.parse(rung + name)) for rung in ("", "cifar10/"))
         assert photographs.epochs > objects.epochs
-        assert replace(photographs, epochs=objects.epochs) == objects
+        assert replace(photographs, epochs=objects.epochs, descent=objects.descent) == objects
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else():
+    model = build(Spec.parse("vit-d2-h2-w8"))
+    recipe = Recipe("nmuon", 0.02, 0.0, fallback=0.05)
+    muon, others = training._optimizer(model, recipe).param_groups
+    assert len(muon["params"]) == 2 * 4  # qkv, projection and two layers of the MLP, each block
+    assert len(muon["params"]) + len(others["params"]) == len(list(model.parameters()))
+    assert others["use_fallback"]
+    assert others["fallback_lr_scale"] == 0.05
 
 
 # Measuring.
@@ -99,25 +126,30 @@ def test_accuracy_without_images_is_refused():
 
 @pytest.mark.parametrize("name", ["vit-d1-h2-w8", "resnet-d8-w16"])
 def test_a_tiny_model_learns(name, tiny_data, tiny_recipe, tmp_path):
-    run = train(name, tiny_data, tiny_data, replace(tiny_recipe, epochs=8), tmp_path)
+    run = train(name, tiny_data, tiny_data, replace(tiny_recipe, epochs=8, descent=7.5), tmp_path)
     record = json.loads((run / "record.json").read_text())
     losses = [point["train_loss"] for point in record["curve"]]
-    assert len(losses) == 8
+    assert len(losses) == 8 * training.ROUNDS
     assert losses[-1] < losses[0] - 0.3
+    assert record["curve"][-1]["epoch"] == 8
     assert record["views"] == 8 * 300
     assert record["training_flops"] == 3 * record["flops"] * 2400
     assert {"recipe", "seconds", "device", "versions", "commit", "params"} <= record.keys()
 
 
-@pytest.mark.parametrize("name", ["vit-d1-h2-w8", "resnet-d8-w16"])
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [("vit-d1-h2-w8", "adamw"), ("vit-d1-h2-w8", "nmuon"), ("resnet-d8-w16", "sgd")],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    name, tiny_data, tiny_recipe, tmp_path, monkeypatch
+    name, optimizer, tiny_data, tiny_recipe, tmp_path, monkeypatch
 ):
+    tiny_recipe = replace(tiny_recipe, optimizer=optimizer)
     through = train(name, tiny_data, tiny_data, tiny_recipe, tmp_path / "a")
     with monkeypatch.context() as patched:
         interrupt_in_epoch(patched, 1)
         with pytest.raises(
-            KeyboardInterrupt, match=rf"Training of {name} .* 1 of 3 epochs are safe in .*{name}"
+            KeyboardInterrupt, match=rf"Training of {name} .* 5 rounds of 15 are safe in .*{name}"
         ):
             train(name, tiny_data, tiny_data, tiny_recipe, tmp_path / "b")
     resumed = train(name, tiny_data, tiny_data, tiny_recipe, tmp_path / "b")
@@ -134,24 +166,40 @@ def test_a_finished_run_is_not_trained_again(tiny_data, tiny_recipe, tmp_path):
     assert {file.name: file.stat().st_mtime_ns for file in run.iterdir()} == before
 
 
-def test_weights_are_kept_where_the_loss_crosses_a_level(
+def test_a_branch_is_a_run_that_descends_from_where_the_loss_crossed_its_level(
     tiny_data, tiny_recipe, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(training, "LOSS_LEVELS", (2.29, 2.25, 0.01))
     monkeypatch.setattr(training, "LOSS_HORIZON", 10)
-    run = train("vit-d1-h2-w8", tiny_data, tiny_data, replace(tiny_recipe, epochs=8), tmp_path)
-    kept = {file.name for file in run.glob("loss-*")}
-    assert kept == {"loss-2.29.safetensors", "loss-2.25.safetensors"}
-    early = safetensors.torch.load_file(run / "loss-2.29.safetensors")
-    assert early.keys() == weights(run).keys()
-    assert not torch.equal(early["head.weight"], weights(run)["head.weight"])
+    steps = 10  # of an epoch
+    branching = replace(
+        tiny_recipe,
+        epochs=8,
+        descent=2,
+        cosine=False,
+        branches=(2.25, 0.01),
+        branch=0.5,
+    )
+    run = train("vit-d1-h2-w8", tiny_data, tiny_data, branching, tmp_path / "a")
+    record = json.loads((run / "record.json").read_text())
+    assert list(record["branches"]) == ["2.25"]  # the other is never reached
+    branch = record["branches"]["2.25"]
+    content = (run / "loss-2.25.safetensors").read_bytes()
+    assert sha256(content).hexdigest() == branch["sha256"]
+    straight = branching.straight(branch["epoch"])
+    assert (straight.descent, straight.epochs) == (0.5, branch["epoch"] + 0.5)
+    assert round(branch["epoch"] * steps) > steps * branching.warmup
+    other = weights(train("vit-d1-h2-w8", tiny_data, tiny_data, straight, tmp_path / "b"))
+    kept = safetensors.torch.load(content)
+    assert kept.keys() == other.keys()
+    assert all(torch.equal(kept[key], other[key]) for key in kept)
+    assert not torch.equal(kept["head.weight"], weights(run)["head.weight"])
 
 
 def test_training_with_another_recipe_or_other_images_needs_another_folder(
     tiny_data, tiny_recipe, tmp_path
 ):
     train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path)
-    other = SimpleNamespace(images=tiny_data.images / 2, labels=tiny_data.labels)
+    other = Fixed(tiny_data.images / 2, tiny_data.labels)
     for images, recipe in ((tiny_data, replace(tiny_recipe, lr=1e-3)), (other, tiny_recipe)):
         with pytest.raises(ValueError, match="begun with another recipe or other images; delete"):
             train("vit-d1-h2-w8", images, tiny_data, recipe, tmp_path)
@@ -159,15 +207,15 @@ def test_training_with_another_recipe_or_other_images_needs_another_folder(
 
 @pytest.mark.parametrize("split", ["training", "validation"])
 def test_an_empty_set_is_named(split, tiny_data, tiny_recipe, tmp_path):
-    empty = SimpleNamespace(images=tiny_data.images[:0], labels=tiny_data.labels[:0])
+    empty = Fixed(tiny_data.images[:0], tiny_data.labels[:0])
     sets = (empty, tiny_data) if split == "training" else (tiny_data, empty)
     with pytest.raises(ValueError, match=f"The {split} set for vit-d1-h2-w8 is empty"):
         train("vit-d1-h2-w8", *sets, tiny_recipe, tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_training(tiny_data, tiny_recipe, tmp_path):
-    broken = SimpleNamespace(images=tiny_data.images * math.nan, labels=tiny_data.labels)
-    with pytest.raises(FloatingPointError, match=r"became nan in epoch 1, step 1; .* than 0\.01"):
+    broken = Fixed(tiny_data.images * math.nan, tiny_data.labels)
+    with pytest.raises(FloatingPointError, match=r"became nan in step 1; .* than 0\.01"):
         train("vit-d1-h2-w8", broken, tiny_data, tiny_recipe, tmp_path)
 
 

@@ -16,9 +16,10 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
+from utils.edition import SECOND
 from utils.experiments.collecting import left_out, planned
 from utils.measures import behaviour
-from utils.stimuli import datasets, objects, psychophysics
+from utils.stimuli import datasets, objects, objects2, psychophysics
 from utils.stimuli.minibatches import Dataset
 
 MEASURES = {
@@ -39,7 +40,11 @@ SHAPE, TEXTURE, NEITHER = range(3)  # what is decided where cues conflict
 Counts = Counter[tuple[str, float | None, int]]  # (kind, level, outcome) → images
 # Data sets whose cues disagree, by their source; labels are the classes of the shapes.
 _TEXTURES: dict[str, Callable[[], Tensor]] = {
-    "objects/cue-conflict": lambda: objects.cue_conflict().texture,
+    "objects/cue-conflict": lambda: (
+        torch.tensor([recipe.texture for recipe in objects2.conflicts()])
+        if SECOND
+        else objects.cue_conflict().texture
+    ),
     "cue-conflict": lambda: datasets.cue_conflict().textures,
 }
 

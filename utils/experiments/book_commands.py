@@ -1,7 +1,7 @@
 """`python -m utils train` and `python -m utils replicate`: only parse arguments."""
 
 import argparse
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from utils.experiments.replicating import RESULTS, experiment, replicate, status
 from utils.experiments.standalone import STANDALONE
 from utils.experiments.sweep_commands import positive
 from utils.models import families, queue, zoo
-from utils.models.training import LOSS_LEVELS, recipe_of
+from utils.models.training import LOSS_LEVELS, Recipe, recipe_of
 
 TRAIN = """\
 examples:
@@ -57,6 +57,25 @@ def _add(commands, name: str, summary: str, epilog: str) -> argparse.ArgumentPar
     )
 
 
+SETTINGS = {
+    field.name: field.type for field in fields(Recipe) if field.type in (str, int, float, bool)
+}
+
+
+def setting(text: str) -> tuple[str, str | int | float | bool]:
+    """A part of a recipe, such as lr=0.01, as (name, value); ArgumentTypeError for any other."""
+    key, _, value = text.partition("=")
+    kind = SETTINGS.get(key)
+    try:
+        if kind is bool:
+            return key, {"true": True, "false": False}[value.lower()]
+        return key, kind(value)
+    except (KeyError, TypeError, ValueError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no part of a recipe; give KEY=VALUE with one of {', '.join(SETTINGS)}."
+        ) from None
+
+
 def add_train(commands) -> None:
     """`train`: the models of the zoo."""
     parser = _add(commands, "train", "train models and put them into the zoo", TRAIN)
@@ -83,9 +102,13 @@ def add_train(commands) -> None:
         help="models at a time, to fill a GPU (default: %(default)s)",
     )
     parser.add_argument(
-        "--epochs", type=positive, help="instead of as many as the rung's recipe says"
+        "--set",
+        nargs="+",
+        default=[],
+        type=setting,
+        metavar="KEY=VALUE",
+        help=f"of the recipe, instead of the model's own: {', '.join(SETTINGS)}",
     )
-    parser.add_argument("--lr", type=float, help="peak learning rate instead of the recipe's")
     parser.add_argument(
         "--out", type=Path, default=Path("_runs"), help="of the runs (default: %(default)s)"
     )
@@ -105,8 +128,7 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
     names = [zoo.spec(name).short for name in options.names]
     if options.family or not names:
         names += families.missing(options.family)
-    changes = {"epochs": options.epochs, "lr": options.lr}
-    changes = {key: value for key, value in changes.items() if value is not None}
+    changes = dict(options.set)
     failed = {}
     try:
         # Families and rungs have recipes of their own; without changes `work` looks them up.

@@ -10,6 +10,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import nn
 
+from utils import edition
 from utils.experiments.ablating import Ablate
 from utils.experiments.behaving import Behave, opened
 from utils.experiments.catalogue import EXPERIMENTS, RUNGS, Experiment
@@ -26,7 +27,7 @@ from utils.models.training import LOSS_LEVELS
 from utils.stimuli import datasets
 from utils.stimuli.minibatches import Dataset
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
+RESULTS = edition.folder("results")
 TASKS = {
     "measure": Measure,
     "ablate": Ablate,

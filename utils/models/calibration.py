@@ -12,6 +12,7 @@ from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from utils.edition import SECOND
 from utils.models.architectures import Spec
 from utils.stimuli import datasets, objects, photographs
 
@@ -77,7 +78,7 @@ def training_images(name: str, model: nn.Module) -> Tensor:
 
 @cache
 def _first(rung: str) -> Tensor:
-    if rung == "objects":
+    if rung == "objects" and not SECOND:
         return objects.load("train", n=IMAGES).images
     data = datasets.load(f"{rung}/train")
     return data.subset(range(IMAGES), data.source).everything().images

@@ -1,7 +1,8 @@
 """The families of trained models: which are compared with which, in the order of need."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from utils.edition import SECOND
 from utils.models import zoo
 from utils.models.architectures import Spec
 
@@ -90,6 +91,38 @@ FAMILIES = {
     ),
 }
 FLOOR = ("heads", "depth", "cnn-depth")
+STAGES = (FLOOR,)  # families that are trained before all others, stage by stage
+
+if SECOND:
+    FAMILIES |= {
+        "pair": Family("ViT and CNN that most chapters load", ("vit-d6-h4", "resnet-d20")),
+        "live": Family(
+            "what else chapters load",
+            (
+                *(f"vit-d6-h{heads}" for heads in (1, 2, 8)),
+                *(f"vit-d6-h4-{variant}" for variant in ("relu", "gap", "nopos", "reg4")),
+                *("mixer-d6", "hybrid-d6-h4", "vit-d2-h4", "vit-d12-h4"),
+            ),
+            seeds=1,
+        ),
+        "more": Family(
+            "more seeds at the ends and in the middle",
+            tuple(f"vit-d{d}-h{h}" for d, h in ((6, 1), (6, 4), (6, 16), (4, 4), (12, 4))),
+            seeds=5,
+        ),
+        "decoupled": Family(
+            FAMILIES["decoupled"].asks,
+            tuple(f"vit-d6-h{heads}-k{dim}" for heads in HEADS for dim in (4, 8, 16, 32)),
+        ),
+        "width": replace(FAMILIES["width"], seeds=3),
+        "parts": replace(FAMILIES["parts"], seeds=3),
+        "data": replace(FAMILIES["data"], seeds=3),
+        "seeds of compute": Family(
+            "the two smallest budgets and the largest, again",
+            tuple(name for budget in (*BUDGETS[:2], BUDGETS[-1]) for name in budget),
+        ),
+    }
+    STAGES = (("pair",), ("live",), FLOOR, ("more",))
 
 
 def declared_on(rung: str, family: str) -> bool:
@@ -101,7 +134,7 @@ def declared_on(rung: str, family: str) -> bool:
 def missing(families: list[str] | None = None) -> list[str]:
     """The models of these families (all if None) that the zoo lacks, most needed first.
 
-    The floor, then the other families in the order of their declaration, both seed by seed, so
+    Stage by stage, then the other families in the order of their declaration, all seed by seed, so
     that every comparison has a first line early. Raises ValueError for an unknown family.
     """
     chosen = list(FAMILIES) if families is None else families
@@ -109,7 +142,8 @@ def missing(families: list[str] | None = None) -> list[str]:
         raise ValueError(f"There is no family {unknown[0]!r}; there are {', '.join(FAMILIES)}.")
     have = zoo.manifest()
     members = [(name, member) for name in chosen for member in FAMILIES[name].members()]
-    members.sort(key=lambda pair: (pair[0] not in FLOOR, Spec.parse(pair[1]).seed))
+    stages = {family: stage for stage, families in enumerate(STAGES) for family in families}
+    members.sort(key=lambda pair: (stages.get(pair[0], len(STAGES)), Spec.parse(pair[1]).seed))
     return list(dict.fromkeys(member for _, member in members if member not in have))
 
 

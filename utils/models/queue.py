@@ -10,9 +10,11 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
+from utils.edition import ROOT, SECOND
 from utils.models import zoo
 from utils.models.training import Recipe, publish, train
-from utils.stimuli import datasets
+from utils.stimuli import datasets, objects2
+from utils.stimuli.views import Fixed, Fresh
 
 
 class Splits(NamedTuple):
@@ -28,9 +30,15 @@ class Splits(NamedTuple):
 @cache
 def splits(rung: str) -> Splits:
     """The training, validation and test images of a rung, in memory; loaded once a process."""
-    loaded = [datasets.load(f"{rung}/{split}") for split in ("train", "validation", "test")]
+    names = ("train", "validation", "test")
+    if SECOND and rung == "objects":
+        train = Fresh(objects2.SPLITS["train"], ROOT / "_runs" / "rendered")
+        held_out = [datasets.load(f"{rung}/{split}") for split in names[1:]]
+        return Splits(train, *(split.everything() for split in held_out), rung)
+    loaded = [datasets.load(f"{rung}/{split}") for split in names]
     source = loaded[0].source.partition("/")[0]
-    return Splits(*(split.everything() for split in loaded), source)
+    train, *held_out = (split.everything() for split in loaded)
+    return Splits(Fixed(train.images, train.labels), *held_out, source)
 
 
 def _train(name: str, recipe: Recipe | None, out: Path) -> Path:

@@ -3,13 +3,13 @@
 Longer than two screens because one run, from recipe to published weights, reads best in one piece.
 """
 
-import hashlib
 import json
 import math
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -27,34 +27,57 @@ from utils.models import zoo
 from utils.models.architectures import CNNS, Spec, build
 from utils.models.provenance import provenance
 
-# Nats. Each time the running mean of the training loss first falls below one of these, the weights
-# are kept, so that models can later be compared at equal loss instead of equal training time.
-LOSS_LEVELS = (2.0, 1.5, 1.2, 1.0, 0.8, 0.6, 0.5, 0.4, 0.3)
-LOSS_HORIZON = 50  # steps over which that mean forgets
+LOSS_LEVELS = (2.0, 1.5, 1.2, 1.0, 0.8, 0.6, 0.5, 0.4, 0.3)  # nats, of comparisons at equal loss
+LOSS_HORIZON = 50  # steps over which the running mean of the training loss forgets
+ROUNDS = 5  # an epoch has this many; after each, the model is validated and its state saved
+WATCHED = 1000  # validation images that are looked at after each round; all of them at the end
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained: cross-entropy, no augmentation, warm-up and a cosine down to zero."""
+    """How a model is trained: cross-entropy, no augmentation; warm-up, a constant rate, descent.
+
+    optimizer : of timm's; "nmuon" takes the matrices of the blocks, and gives all else to AdamW at
+        `fallback` times the rate
+    warmup, descent : epochs of the linear rise to `lr` and of the fall to zero, which is linear or
+        half a cosine
+    branches : nats; where the running mean of the training loss falls below one of these while the
+        rate is constant, a copy of the model goes down to zero by itself within `branch` epochs,
+        so that models can be compared at equal loss in the same phase of their training
+    """
 
     optimizer: str
     lr: float
     weight_decay: float
     batch_size: int = 128
-    epochs: int = 6
-    warmup_epochs: float = 0.5
+    epochs: float = 6
+    warmup: float = 0.5
+    descent: float = 5.5
+    cosine: bool = True
+    fallback: float = 1.0
+    branches: tuple[float, ...] = ()
+    branch: float = 0.2
 
     def lr_at(self, epochs: float) -> float:
         """The learning rate after that many epochs, which may be a fraction."""
-        if epochs < self.warmup_epochs:
-            return self.lr * epochs / self.warmup_epochs
-        done = (epochs - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
-        return self.lr * (1 + math.cos(math.pi * done)) / 2
+        if epochs < self.warmup:
+            return self.lr * epochs / self.warmup
+        left = min(1.0, max(0.0, self.epochs - epochs) / self.descent)
+        return self.lr * ((1 - math.cos(math.pi * left)) / 2 if self.cosine else left)
+
+    def straight(self, epoch: float) -> "Recipe":
+        """The recipe of a branch that leaves this one after so many epochs."""
+        ends = dict(epochs=epoch + self.branch, descent=self.branch, cosine=False)
+        return replace(self, **ends, branches=())
+
+    def is_constant(self, epochs: float) -> bool:
+        """Whether the rate has reached its peak and does not fall yet."""
+        return self.warmup <= epochs <= self.epochs - self.descent
 
 
-# Peak learning rates, the best on average, on validation after 100,000 views, over the shallowest
-# and the deepest model of a sweep (one seed): for Transformers of ½, 1 and 2 times it, for CNNs of
-# 1 and 2 times that of he2016deep (half of it left the shallowest three points behind).
+# Peak learning rates of the first edition and of CIFAR-10, the best on average, on validation after
+# 100,000 views, over the shallowest and the deepest model of a sweep (one seed): for Transformers
+# of ½, 1 and 2 times it, for CNNs of 1 and 2 times that of he2016deep.
 TRANSFORMER = Recipe("adamw", lr=1e-3, weight_decay=0.05)
 CNN = Recipe("sgd", lr=0.2, weight_decay=5e-4)
 RECIPES = {
@@ -67,12 +90,13 @@ RECIPES = {
 }
 # On objects as few as bring every model of the sweeps above 70 % (300,000 views); on CIFAR-10 half
 # as many views more (450,000), which is a choice and not tuned.
-EPOCHS = {"objects": Recipe.epochs, "cifar10": 10}
+EPOCHS = {"objects": TRANSFORMER.epochs, "cifar10": 10}
 
 
 def recipe_of(spec: Spec) -> Recipe:
     """How the model of that name is trained: the recipe of its family, for as long as its rung."""
-    return replace(RECIPES[spec.family], epochs=EPOCHS[spec.rung])
+    recipe, epochs = RECIPES[spec.family], EPOCHS[spec.rung]
+    return replace(recipe, epochs=epochs, descent=epochs - recipe.warmup)
 
 
 def batches(images: int, spec: Spec, epoch: int, size: int) -> Iterator[torch.Tensor]:
@@ -126,11 +150,21 @@ def _save_half(model: nn.Module, file: Path) -> None:
     _save(file, lambda temporary: safetensors.torch.save_file(weights, temporary))
 
 
-def _digest(train) -> str:
-    """Tells training sets apart, so that a run never goes on with other images."""
-    content = hashlib.sha256(np.ascontiguousarray(train.images))
-    content.update(np.ascontiguousarray(train.labels))
-    return content.hexdigest()
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    settings = dict(lr=recipe.lr, weight_decay=recipe.weight_decay)
+    if "muon" not in recipe.optimizer:
+        return create_optimizer_v2(model, recipe.optimizer, fused=True, **settings)
+    inner = {id(p) for block in model.blocks for p in block.parameters() if p.ndim == 2}
+    groups = ({"params": []}, {"params": [], "use_fallback": True})
+    for parameter in model.parameters():
+        groups[id(parameter) not in inner]["params"].append(parameter)
+    return create_optimizer_v2(
+        groups,
+        recipe.optimizer,
+        adjust_lr_fn="original",
+        fallback_lr_scale=recipe.fallback,
+        **settings,
+    )
 
 
 def train(
@@ -143,39 +177,29 @@ def train(
 ) -> Path:
     """Train the model called `name`, or go on where an interrupted call stopped; gives its folder.
 
-    `train` and `validation` have `images` [n, 3, 32, 32] float32 in [0, 1] and `labels` [n] int64;
-    `source` says what they are, such as "cifar10-jpeg" (the model's rung if None).
-    The folder, `out/name`, gets state.pt (after every epoch), loss-<nats>.safetensors (see
-    LOSS_LEVELS), and at the end final.safetensors and record.json (recipe, curve, FLOPs, time,
-    device, versions). A resumed run equals an uninterrupted one bit for bit on the same machine,
-    and a finished one returns at once. One process trains one model: start several to fill a GPU.
+    `train` is `views.Fixed` or `views.Fresh`, `validation` has `images` [n, 3, 32, 32] float32 in
+    [0, 1] and `labels` [n] int64; `source` says what they are, such as "cifar10-jpeg" (the model's
+    rung if None). The folder, `out/name`, gets state.pt (after every round, see ROUNDS),
+    loss-<nats>.safetensors (see `Recipe.branches`), and at the end final.safetensors and
+    record.json (recipe, curve, FLOPs, time, device, versions). A resumed run equals an
+    uninterrupted one bit for bit on the same machine, and a finished one returns at once. One
+    process trains one model: start several to fill a GPU.
     Raises ValueError for empty data or a folder begun with another recipe or other images, and
     FloatingPointError when the loss is not finite.
     """
     spec = zoo.spec(name)
     recipe = recipe or recipe_of(spec)
-    for split, stimuli in (("training", train), ("validation", validation)):
-        if not len(stimuli.images):
+    for split, images in (("training", train), ("validation", validation.images)):
+        if not len(images):
             raise ValueError(f"The {split} set for {name} is empty; load at least one image.")
     folder = Path(out) / spec.short
     folder.mkdir(parents=True, exist_ok=True)
-
-    accelerator = Accelerator()  # device and precision, both settable by its own variables
-    model = build(spec).train()
-    # A quarter less time on a CPU; a ViT gains nothing. Below eight channels (width 32), a backward
-    # pass in this order of memory crashes on processors without AVX-512.
-    if spec.family in CNNS and spec.width >= 32:
-        model = model.to(memory_format=torch.channels_last)
-    optimizer = create_optimizer_v2(
-        model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-    )
-    model, optimizer = accelerator.prepare(model, optimizer)
-    # Nothing here draws random numbers while training (no dropout, no augmentation; the order of
-    # images depends on seed and epoch only), so weights and optimiser are the whole state.
-    begun_with = {"recipe": asdict(recipe), "images": _digest(train)}
-    progress = {"epoch": 0, "running_loss": math.log(10), "seconds": 0.0, "curve": []}
+    # As it will be read back, so that tuples and lists compare equal.
+    begun_with = json.loads(json.dumps({"recipe": asdict(recipe), "images": train.digest}))
+    run = _Run(spec, recipe, train)
+    state = None
     if (folder / "state.pt").exists():
-        state = torch.load(folder / "state.pt", map_location=accelerator.device, weights_only=True)
+        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         if state["begun_with"] != begun_with:
             raise ValueError(
                 f"{folder} was begun with another recipe or other images; "
@@ -183,53 +207,58 @@ def train(
             )
         if (folder / "record.json").exists():
             return folder
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        progress = state["progress"]
+        run.restore(state)
+    progress = state["progress"] if state else {"seconds": 0.0, "curve": []}
 
-    images, labels = train.images.to(accelerator.device), train.labels.to(accelerator.device)
+    bar = tqdm(total=run.steps, initial=run.step, desc=spec.short, leave=False, disable=None)
     try:
-        while progress["epoch"] < recipe.epochs:
+        while run.step < run.steps:
             started = time.perf_counter()
-            loss = _epoch(
-                accelerator, model, optimizer, images, labels, spec, recipe, progress, folder
-            )
-            seen = accuracy(model, validation.images, validation.labels)
-            progress["epoch"] += 1
+            stop = min(run.steps, run.step + run.round)
+            loss = run.advance(stop, bar, folder)
+            seen = WATCHED if stop < run.steps else len(validation.labels)
+            right = accuracy(run.model, validation.images[:seen], validation.labels[:seen])
             progress["seconds"] += time.perf_counter() - started
             progress["curve"].append(
-                {"epoch": progress["epoch"], "train_loss": loss, "validation_accuracy": seen}
+                {
+                    "epoch": round(run.step / run.steps_per_epoch, 3),
+                    "train_loss": loss,
+                    "validation_accuracy": right,
+                    "validation_images": min(seen, len(validation.labels)),
+                }
             )
-            state = {
-                "begun_with": begun_with,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "progress": progress,
-            }
+            state = {"begun_with": begun_with, "progress": progress, **run.state()}
             _save(folder / "state.pt", lambda file, state=state: torch.save(state, file))
             tqdm.write(
-                f"{spec.short} epoch {progress['epoch']}/{recipe.epochs}: loss {loss:.3f} nats, "
-                f"validation {seen:.1%}, {progress['seconds']:.0f} s so far"
+                f"{spec.short} epoch {run.step / run.steps_per_epoch:.1f}/{recipe.epochs:g}: loss "
+                f"{loss:.3f} nats, validation {right:.1%}, {progress['seconds']:.0f} s so far"
             )
+        model = run.accelerator.unwrap_model(run.model)
+        _save_half(model, folder / "final.safetensors")  # before its branches change it
+        started = time.perf_counter()
+        branches = _branches(run, folder, bar)
+        progress["seconds"] += time.perf_counter() - started
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"Training of {spec.short} was interrupted: {progress['epoch']} of {recipe.epochs} "
-            f"epochs are safe in {folder}, and the same command goes on from there."
+            f"Training of {spec.short} was interrupted: {len(progress['curve'])} rounds of "
+            f"{math.ceil(run.steps / run.round)} are safe in {folder}, and the same command goes "
+            "on from there."
         ) from None
+    finally:
+        bar.close()
 
-    model = accelerator.unwrap_model(model).eval()
-    _save_half(model, folder / "final.safetensors")
     record = {
         "name": spec.canonical,
         "trained_on": source or spec.rung,
-        "images": len(images),
-        "views": recipe.epochs * len(images),
+        "images": len(train),
+        "views": round(recipe.epochs * len(train)),
         "params": sum(parameter.numel() for parameter in model.parameters()),
-        "flops": forward_flops(model),
+        "flops": forward_flops(model.eval()),
         "recipe": asdict(recipe),
         "seconds": round(progress["seconds"], 1),
         "curve": progress["curve"],
-        **provenance(accelerator.device),
+        "branches": branches,
+        **provenance(run.accelerator.device),
     }
     # Three forward passes' worth of arithmetic an image: forward, and backward at twice its cost.
     record["training_flops"] = 3 * record["flops"] * record["views"]
@@ -237,39 +266,110 @@ def train(
     return folder
 
 
-def _epoch(accelerator, model, optimizer, images, labels, spec, recipe, progress, folder) -> float:
-    """One pass over the training images; gives its mean loss in nats."""
-    steps, epoch = math.ceil(len(images) / recipe.batch_size), progress["epoch"]
-    bar = tqdm(
-        batches(len(images), spec, epoch, recipe.batch_size),
-        f"{spec.short} epoch {epoch + 1}/{recipe.epochs}",
-        total=steps,
-        leave=False,
-        disable=None,
-    )
-    total = 0.0
-    for step, rows in enumerate(bar):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr_at(epoch + (step + 1) / steps)
-        loss = F.cross_entropy(model(images[rows]), labels[rows])
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        nats = loss.item()
-        if not math.isfinite(nats):
-            raise FloatingPointError(
-                f"The loss of {spec.short} became {nats} in epoch {epoch + 1}, step {step + 1}; "
-                f"train again with a lower learning rate than {recipe.lr:g}."
+class _Run:
+    """A model in training: weights, optimiser and the step that it has reached.
+
+    Nothing here draws random numbers (no dropout, no augmentation; the order of images depends on
+    seed and epoch only), so that these are the whole state.
+    """
+
+    def __init__(self, spec: Spec, recipe: Recipe, train) -> None:
+        self.spec, self.recipe, self.train = spec, recipe, train
+        self.accelerator = Accelerator()  # device and precision, both settable by its variables
+        model = build(spec).train()
+        # A quarter less time on a CPU; a ViT gains nothing. Below eight channels (width 32), a
+        # backward pass in this order of memory crashes on processors without AVX-512.
+        if spec.family in CNNS and spec.width >= 32:
+            model = model.to(memory_format=torch.channels_last)
+        self.model, self.optimizer = self.accelerator.prepare(model, _optimizer(model, recipe))
+        self.steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
+        self.steps = round(recipe.epochs * self.steps_per_epoch)
+        self.round = math.ceil(self.steps_per_epoch / ROUNDS)
+        self.step, self.running_loss = 0, math.log(10)
+        self._epoch = None
+
+    def state(self) -> dict:
+        model = self.accelerator.unwrap_model(self.model)
+        kept = dict(step=self.step, running_loss=self.running_loss)
+        return kept | {"model": model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict) -> None:
+        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.running_loss = state["step"], state["running_loss"]
+
+    def _rows(self) -> torch.Tensor:
+        """The rows of this step's batch, from the images of its epoch."""
+        epoch, within = divmod(self.step, self.steps_per_epoch)
+        if self._epoch != epoch:
+            size, fixed = self.recipe.batch_size, self.spec.data_percent < 100
+            self._order = list(batches(len(self.train), self.spec, epoch, size))
+            # A share of the data is a share of the first epoch's images.
+            self.images, self.labels = (
+                tensor.to(self.accelerator.device)
+                for tensor in self.train.epoch(0 if fixed else epoch)
             )
-        optimizer.step()
-        total += nats * len(rows)
-        before = progress["running_loss"]
-        progress["running_loss"] += (nats - before) / LOSS_HORIZON
-        for level in LOSS_LEVELS:
-            if progress["running_loss"] < level <= before:
-                file = folder / f"loss-{level}.safetensors"
-                if not file.exists():
-                    _save_half(accelerator.unwrap_model(model), file)
-    return total / len(images)
+            self._epoch = epoch
+        return self._order[within]
+
+    def advance(self, stop: int, bar: tqdm, folder: Path | None = None) -> float:
+        """Train up to a step; gives the mean loss in nats.
+
+        folder : of copies where the loss crosses one of the recipe's levels
+        """
+        total, seen = 0.0, 0
+        while self.step < stop:
+            rows, epochs = self._rows(), (self.step + 1) / self.steps_per_epoch
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.lr_at(epochs)
+            images = self.images[rows]
+            if images.dtype == torch.uint8:
+                images = images.float() / 255
+            loss = F.cross_entropy(self.model(images), self.labels[rows])
+            self.optimizer.zero_grad()
+            self.accelerator.backward(loss)
+            nats = loss.item()
+            if not math.isfinite(nats):
+                raise FloatingPointError(
+                    f"The loss of {self.spec.short} became {nats} in step {self.step + 1}; "
+                    f"train again with a lower learning rate than {self.recipe.lr:g}."
+                )
+            self.optimizer.step()
+            self.step += 1
+            bar.update()
+            total, seen = total + nats * len(rows), seen + len(rows)
+            before = self.running_loss
+            self.running_loss += (nats - before) / LOSS_HORIZON
+            if folder is not None and self.recipe.is_constant(epochs):
+                for level in self.recipe.branches:
+                    file = folder / f"branch-{level:g}.pt"
+                    if self.running_loss < level and not file.exists():
+                        state = self.state()
+                        _save(file, lambda file, state=state: torch.save(state, file))
+        return total / seen
+
+
+def _branches(run: _Run, folder: Path, bar: tqdm) -> dict[str, dict]:
+    """Bring the copies that were kept at each level of the loss down to a rate of zero."""
+    done, recipe = {}, run.recipe
+    for level in recipe.branches:
+        begun, file = folder / f"branch-{level:g}.pt", folder / f"loss-{level:g}.json"
+        if begun.exists() and not file.exists():
+            run.restore(torch.load(begun, map_location="cpu", weights_only=True))
+            epoch = run.step / run.steps_per_epoch
+            run.recipe = recipe.straight(epoch)
+            steps = round(recipe.branch * run.steps_per_epoch)
+            bar.reset(steps)
+            bar.set_description(f"{run.spec.short} at {level:g} nats")
+            loss = run.advance(run.step + steps, bar)
+            model = run.accelerator.unwrap_model(run.model)
+            _save_half(model, file.with_suffix(".safetensors"))
+            content = file.with_suffix(".safetensors").read_bytes()
+            kept = {"epoch": epoch, "train_loss": loss, "sha256": sha256(content).hexdigest()}
+            _save(file, lambda file, kept=kept: file.write_text(json.dumps(kept)))
+        if file.exists():
+            done[f"{level:g}"] = json.loads(file.read_text())
+    return done
 
 
 def publish(run: Path, test, folder: Path | None = None) -> float:
@@ -299,7 +399,7 @@ def publish(run: Path, test, folder: Path | None = None) -> float:
         spec.short: {
             "file": f"{spec.short}.safetensors",
             "bytes": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "sha256": sha256(content).hexdigest(),
             "accuracy": measured,
             "accuracy_images": len(test.images),
             **record,

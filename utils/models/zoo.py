@@ -11,11 +11,12 @@ import torch
 import torchvision
 from torch import nn
 
+from utils import edition
 from utils.models.architectures import RUNGS, Spec, build
 from utils.models.calibration import calibrate, normalised, training_images
 from utils.models.checkpoints import CheckpointError, from_hub, from_torchvision, shown, verified
 
-FOLDER = Path(__file__).resolve().parents[2] / "zoo"
+FOLDER = edition.folder("zoo")
 COLUMNS = [
     "name",
     "family",

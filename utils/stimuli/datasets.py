@@ -5,6 +5,7 @@ Nothing is downloaded unless `download=True`.
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.datasets import CIFAR10
 
-from utils.stimuli import objects
+from utils.edition import SECOND
+from utils.stimuli import objects, objects2
 from utils.stimuli.image_folder import image_folder
 from utils.stimuli.minibatches import Batch, Dataset
 
@@ -74,6 +76,16 @@ def load(name: str | Path, model: nn.Module | None = None, download: bool = Fals
 
 def _objects(split: str) -> Dataset:
     conflict = split == "cue-conflict"
+    if SECOND:
+        names = zip(objects.SHAPES, objects2.TEXTURES, strict=True)
+        classes = tuple(f"{shape}, {texture}" for shape, texture in names)
+        if conflict:
+            recipes = objects2.conflicts()
+            labels = torch.tensor([recipe.label for recipe in recipes])
+            draw = recipes.__getitem__
+        else:
+            labels, draw = objects2.labels(split), partial(objects2.draw, split, 0)
+        return Dataset(f"objects/{split}", labels, classes, lambda i: objects2.image(draw(i)))
     stimuli = objects.cue_conflict() if conflict else objects.load(split, n=None)
     classes = tuple(f"{s}, {t}" for s, t in zip(objects.SHAPES, objects.TEXTURES, strict=True))
     return Dataset(f"objects/{split}", stimuli.labels, classes, lambda i: stimuli.images[i])

@@ -26,8 +26,6 @@ from utils.stimuli.objects import (
     BACKGROUND_ZOOM,
     BACKGROUNDS,
     GROUND_CONTRAST,
-    OBJECT_CONTRAST,
-    ROTATION,
     SHAPES,
     SIZE,
     SPLITS,
@@ -73,7 +71,10 @@ SOURCES = {
 }
 TEXTURES = tuple(SOURCES)
 
-AREA = (0.24, 0.34)  # share of the image that the whole object would cover
+AREA = (0.27, 0.37)  # share of the image that the whole object would cover
+ROTATION = 20.0  # degrees to either side
+OBJECT_CONTRAST = (0.07, 0.15)  # standard deviation of luminance inside the object
+STEP = (0.07, 0.16)  # half the difference of mean luminance between object and ground
 INSIDE = 0.8  # least share of the object that lies in the picture
 TILE = 1.1  # least side of a tile, in sides of a crop
 DEALS = 2000  # random deals of the tiles, of which the one with the most similar splits is taken
@@ -187,7 +188,7 @@ def draw(
     angle, area = np.deg2rad(rng.uniform(-ROTATION, ROTATION)), rng.uniform(*AREA)
     where = np.sin(np.pi / 2 * rng.uniform(-1, 1, size=2))
     # Object and ground differ in mean luminance by a random amount of random sign.
-    middle, half = rng.uniform([0.42, 0.04], [0.58, 0.12])
+    middle, half = rng.uniform([0.42, STEP[0]], [0.58, STEP[1]])
     half *= rng.choice([-1, 1])
     natural = rng.random() < 0.5
     ground = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
