@@ -61,3 +61,11 @@ def test_the_splits_of_a_rung_say_which_images_they_are(monkeypatch):
     splits = queue.splits.__wrapped__("cifar10")  # past the cache
     assert [part.images for part in splits[:3]] == ["train", "validation", "test"]
     assert splits.source == "cifar10-jpeg"
+
+
+def test_a_second_queue_goes_on_with_what_the_first_has_not_begun(small_zoo, tiny_recipe):
+    (small_zoo / "runs" / "vit-d1-h1-w8").mkdir(parents=True)
+    with training.alone(small_zoo / "runs" / "vit-d1-h1-w8" / "lock", "held"):
+        failed = queue.work(["vit-d1-h1-w8", "vit-d1-h2-w8"], small_zoo / "runs", tiny_recipe)
+    assert "being trained by another process" in failed["vit-d1-h1-w8"]
+    assert list(zoo.manifest()) == ["vit-d1-h2-w8"]

@@ -161,9 +161,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 def test_a_finished_run_is_not_trained_again(tiny_data, tiny_recipe, tmp_path):
     run = train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path)
-    before = {file.name: file.stat().st_mtime_ns for file in run.iterdir()}
+    before = {file.name: file.stat().st_mtime_ns for file in run.glob("*.*")}
     assert train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path) == run
-    assert {file.name: file.stat().st_mtime_ns for file in run.iterdir()} == before
+    assert {file.name: file.stat().st_mtime_ns for file in run.glob("*.*")} == before
 
 
 def test_a_branch_is_a_run_that_descends_from_where_the_loss_crossed_its_level(
@@ -203,6 +203,16 @@ def test_training_with_another_recipe_or_other_images_needs_another_folder(
     for images, recipe in ((tiny_data, replace(tiny_recipe, lr=1e-3)), (other, tiny_recipe)):
         with pytest.raises(ValueError, match="begun with another recipe or other images; delete"):
             train("vit-d1-h2-w8", images, tiny_data, recipe, tmp_path)
+
+
+def test_a_model_is_trained_by_one_process_at_a_time(tiny_data, tiny_recipe, tmp_path):
+    (tmp_path / "vit-d1-h2-w8").mkdir()
+    with (
+        training.alone(tmp_path / "vit-d1-h2-w8" / "lock", "held"),
+        pytest.raises(BlockingIOError, match="vit-d1-h2-w8 is being trained by another process"),
+    ):
+        train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path)
+    assert not (tmp_path / "vit-d1-h2-w8" / "state.pt").exists()
 
 
 @pytest.mark.parametrize("split", ["training", "validation"])

@@ -1,10 +1,13 @@
 """The families of trained models: which are compared with which, in the order of need."""
 
 from dataclasses import dataclass, replace
+from functools import cache
+from statistics import median
 
 from utils.edition import SECOND
 from utils.models import zoo
-from utils.models.architectures import Spec
+from utils.models.architectures import CNNS, Spec, build
+from utils.models.training import VIEWS, forward_flops, recipe_of
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ def missing(families: list[str] | None = None) -> list[str]:
 
 
 def status() -> str:
-    """A table of how many models of each family are trained, and which are missing."""
+    """A table of how many models of each family are trained, and which are missing; and, where any
+    are trained, how many hours of one such device the missing ones will take."""
     have = zoo.manifest()
     lines = []
     for name, family in FAMILIES.items():
@@ -159,4 +163,25 @@ def status() -> str:
         )
         if lacking:
             lines.append(f"{'':10} missing: {', '.join(lacking)}")
+    timed = {name: entry for name, entry in have.items() if "seconds" in entry}
+    if timed and (lacking := missing()):
+        hours = sum(_hours(Spec.parse(name), timed) for name in lacking)
+        lines.append(f"{len(lacking)} models are missing: about {hours:.0f} hours of one device.")
     return "\n".join(lines)
+
+
+def _hours(spec: Spec, timed: dict[str, dict]) -> float:
+    """What training will take, from the time that models of its kind have taken an operation."""
+    known = [
+        (Spec.parse(name), entry["seconds"] / entry["training_flops"])
+        for name, entry in timed.items()
+    ]
+    alike = [pace for other, pace in known if (other.family in CNNS) == (spec.family in CNNS)]
+    views = recipe_of(spec).epochs * VIEWS[spec.rung]
+    operations = 3 * _flops(spec.design) * views
+    return operations * median(alike or [pace for _, pace in known]) / 3600
+
+
+@cache
+def _flops(design: str) -> int:
+    return forward_flops(build(Spec.parse(design)))

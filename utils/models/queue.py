@@ -72,7 +72,7 @@ def work(
         for name in tqdm(names, "models", disable=None):
             try:
                 finish(name, _train(name, recipe, out))
-            except FloatingPointError as error:
+            except (FloatingPointError, BlockingIOError) as error:
                 failed[name] = str(error)
         return failed
     threads = max(1, torch.get_num_threads() // workers)
@@ -84,7 +84,7 @@ def work(
             for run in tqdm(as_completed(runs), "models", len(runs), disable=None):
                 try:
                     finish(runs[run], run.result())
-                except (FloatingPointError, RuntimeError) as error:
+                except (FloatingPointError, BlockingIOError, RuntimeError) as error:
                     failed[runs[run]] = str(error)
                     print(f"{runs[run]} failed: {error}", file=sys.stderr)
         except KeyboardInterrupt:

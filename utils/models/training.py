@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from accelerate import Accelerator
+from filelock import FileLock, Timeout
 from timm.optim import create_optimizer_v2
 from torch import nn
 from torch.nn import functional as F
@@ -91,6 +93,7 @@ RECIPES = {
 # On objects as few as bring every model of the sweeps above 70 % (300,000 views); on CIFAR-10 half
 # as many views more (450,000), which is a choice and not tuned.
 EPOCHS = {"objects": TRANSFORMER.epochs, "cifar10": 10}
+VIEWS = {"objects": 50_000, "cifar10": 45_000}  # of an epoch
 
 
 def recipe_of(spec: Spec) -> Recipe:
@@ -184,8 +187,9 @@ def train(
     record.json (recipe, curve, FLOPs, time, device, versions). A resumed run equals an
     uninterrupted one bit for bit on the same machine, and a finished one returns at once. One
     process trains one model: start several to fill a GPU.
-    Raises ValueError for empty data or a folder begun with another recipe or other images, and
-    FloatingPointError when the loss is not finite.
+    Raises ValueError for empty data or a folder begun with another recipe or other images,
+    BlockingIOError while another process trains there, and FloatingPointError when the loss is not
+    finite.
     """
     spec = zoo.spec(name)
     recipe = recipe or recipe_of(spec)
@@ -194,6 +198,23 @@ def train(
             raise ValueError(f"The {split} set for {name} is empty; load at least one image.")
     folder = Path(out) / spec.short
     folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder / "lock", f"{spec.short} is being trained"):
+        return _train(spec, recipe, train, validation, folder, source)
+
+
+@contextmanager
+def alone(lock: Path, what: str) -> Iterator[None]:
+    """Keep other processes out until this one is done or dead; BlockingIOError where one is in."""
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
+        raise BlockingIOError(
+            f"{what} by another process in {lock.parent}: wait for it, or train other models."
+        ) from None
+
+
+def _train(spec: Spec, recipe: Recipe, train, validation, folder: Path, source) -> Path:
     # As it will be read back, so that tuples and lists compare equal.
     begun_with = json.loads(json.dumps({"recipe": asdict(recipe), "images": train.digest}))
     run = _Run(spec, recipe, train)
@@ -395,6 +416,12 @@ def publish(run: Path, test, folder: Path | None = None) -> float:
     file = folder / f"{spec.short}.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
     _save(file, lambda temporary: temporary.write_bytes(content))
+    with FileLock(folder / "lock"):  # of several processes each adds its own
+        _enter(spec, record, content, measured, test, folder)
+    return measured
+
+
+def _enter(spec: Spec, record: dict, content: bytes, measured: float, test, folder: Path) -> None:
     manifest = zoo.manifest(folder) | {
         spec.short: {
             "file": f"{spec.short}.safetensors",
@@ -407,4 +434,3 @@ def publish(run: Path, test, folder: Path | None = None) -> float:
     }
     text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
     _save(folder / "manifest.json", lambda temporary: temporary.write_text(text))
-    return measured
