@@ -2,6 +2,7 @@ import csv
 import json
 import os
 
+import pandas as pd
 import pytest
 
 from utils.experiments.results import NotWritten, OtherConfiguration, Results
@@ -53,6 +54,26 @@ def test_rows_of_a_condition_that_was_cut_short_are_not_kept(tmp_path):
     finish(again, "b")
     assert again.table()["condition"].tolist() == ["a", "b"]
     assert again.table()["value"].tolist() == [ROW["value"]] * 2
+
+
+def test_a_packed_table_is_gone_on_with_and_is_the_same_file_again(tmp_path):
+    def packed(folder):
+        results = Results(folder / "sweep-loss-0.8.csv.gz", COLUMNS, CONFIGURATION)
+        results.begin({"commit": "abc"})
+        return results
+
+    finish(packed(tmp_path / "a"), "a")
+    finish(packed(tmp_path / "a"), "b")
+    finish(packed(tmp_path / "b"), "a", "b")
+    names = ["sweep-loss-0.8.csv.gz", "sweep-loss-0.8.json"]
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == names
+    one, two = (tmp_path / folder / names[0] for folder in "ab")
+    assert one.read_bytes() == two.read_bytes()
+    assert packed(tmp_path / "a").table()["condition"].tolist() == ["a", "b"]
+    assert pd.read_csv(one)["value"].tolist() == [ROW["value"]] * 2
+    one.write_bytes(one.read_bytes()[:40])
+    with pytest.raises(OtherConfiguration, match="missing or damaged"):
+        packed(tmp_path / "a")
 
 
 def test_results_of_another_configuration_are_refused_with_the_difference(tmp_path):

@@ -9,6 +9,7 @@ from utils.book import claims
 from utils.experiments.catalogue import EXPERIMENTS, VARIANTS
 from utils.experiments.recorded import EXACT, Recorded
 from utils.experiments.replicating import RESULTS, file_of
+from utils.experiments.results import record_of
 from utils.experiments.standalone import STANDALONE
 from utils.models import zoo
 from utils.models.families import FAMILIES, declared_on
@@ -83,7 +84,7 @@ BASES = {
 @cache
 def _done(experiment: str, rung: str) -> Counter:
     """How many conditions of each model are recorded."""
-    record = file_of(experiment, rung, out=RESULTS).with_suffix(".json")
+    record = record_of(file_of(experiment, rung, out=RESULTS))
     conditions = json.loads(record.read_text())["conditions"] if record.exists() else []
     return Counter(condition.split(" ")[0] for condition in conditions)
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from utils.experiments.catalogue import EXPERIMENTS
 from utils.experiments.replicating import RESULTS, file_of
+from utils.experiments.results import record_of
 from utils.models.architectures import Spec
 
 # Okabe & Ito's colours keep apart under the common kinds of colour blindness. A Transformer and a
@@ -191,7 +192,7 @@ def source(*experiments: str, rung: str = "objects") -> str:
         raise KeyError(f"There is no experiment {unknown[0]!r}; there are {known}.")
     lines = [f"Recorded on the rung {rung}"]
     for name in experiments:
-        file = file_of(name, rung, out=RESULTS).with_suffix(".json")
+        file = record_of(file_of(name, rung, out=RESULTS))
         if not file.exists():
             lines.append(f"{name}: not yet recorded")
             continue

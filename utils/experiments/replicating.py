@@ -18,7 +18,7 @@ from utils.experiments.measuring import Measure
 from utils.experiments.pairing import Compare, Pair
 from utils.experiments.ranks import Ranks
 from utils.experiments.representing import Represent
-from utils.experiments.results import Summary, counted
+from utils.experiments.results import Summary, counted, record_of
 from utils.experiments.run import Condition, Sweep
 from utils.experiments.standalone import STANDALONE, record
 from utils.models import checkpoints, zoo
@@ -61,7 +61,8 @@ def file_of(name: str, rung: str, loss: float | None = None, out: Path = RESULTS
     """Where the table of an experiment is, or is to be."""
     if name in STANDALONE:
         return out / f"{name}.csv"
-    return out / rung / f"{name}{'' if loss is None else f'-loss-{loss}'}.csv"
+    ending = "csv.gz" if edition.SECOND else "csv"
+    return out / rung / f"{name}{'' if loss is None else f'-loss-{loss}'}.{ending}"
 
 
 def experiment(name: str, rung: str) -> Experiment:
@@ -205,6 +206,6 @@ def status(rung: str, out: Path = RESULTS) -> str:
 
 def _finished(file: Path) -> Counter[str]:
     """How many conditions of each model a results file holds."""
-    record = file.with_suffix(".json")
+    record = record_of(file)
     held = json.loads(record.read_text())["conditions"] if record.exists() else ()
     return Counter(condition.split(" ")[0] for condition in held)

@@ -1,13 +1,15 @@
-"""A sweep on disk: one tidy .csv and, beside it, one .json that says where the numbers came from.
+"""A sweep on disk: one tidy .csv or .csv.gz, and one .json that says where its numbers came from.
 
 Both are whole after every condition. The table is written first and the .json, which lists the
 finished conditions, second: rows that it does not vouch for were cut short, and are measured again.
 """
 
 import csv
+import gzip
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +27,15 @@ class NotWritten(Exception):
     """The disk is full, or the folder cannot be written."""
 
 
+def record_of(file: Path) -> Path:
+    """The .json that vouches for a table, .csv or packed as .csv.gz."""
+    return file.with_name(file.name.removesuffix(".gz")).with_suffix(".json")
+
+
 class Results:
     """A table of results that grows by one condition at a time and can be gone on with.
 
-    file : the .csv; the .json of the same name lies beside it
+    file : the .csv, or .csv.gz for one that is packed; the .json of the same name lies beside it
     columns : of the table, after the first, which names the condition
     configuration : what all its conditions have in common and what decides their numbers, ready for
         JSON; a file that was begun with another one is refused
@@ -37,7 +44,10 @@ class Results:
     """
 
     def __init__(self, file: Path, columns: Iterable[str], configuration: dict) -> None:
-        self.file, self.columns = Path(file).with_suffix(".csv"), ["condition", *columns]
+        file = Path(file)
+        self._packed = file.name.endswith(".csv.gz")
+        self.file = file if self._packed else file.with_suffix(".csv")
+        self.columns = ["condition", *columns]
         self.configuration = json.loads(json.dumps(configuration))
         self.sources: list[dict] = []
         self.finished: dict[str, dict] = {}
@@ -47,7 +57,7 @@ class Results:
 
     @property
     def _record(self) -> Path:
-        return self.file.with_suffix(".json")
+        return record_of(self.file)
 
     def _resume(self) -> None:
         try:
@@ -55,10 +65,11 @@ class Results:
             found, columns = record["configuration"], record["columns"]
             self.sources, self.finished = record["sources"], record["conditions"]
             if self.finished:
-                with self.file.open(newline="") as lines:
-                    rows = list(csv.DictReader(lines))
+                content = self.file.read_bytes()
+                content = gzip.decompress(content) if self._packed else content
+                rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
                 self._rows = [row for row in rows if row["condition"] in self.finished]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
             raise OtherConfiguration(
                 f"{self.file} cannot be gone on with, because it or {self._record.name} beside it "
                 f"is missing or damaged ({error}): move both away, or write to another file."
@@ -104,7 +115,9 @@ class Results:
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows + rows)
-        self._replace(self.file, text.getvalue())
+        content = text.getvalue().encode()
+        # Without a time stamp, so that the same table is the same file.
+        self._replace(self.file, gzip.compress(content, mtime=0) if self._packed else content)
         self._write_record({condition: {"source": len(self.sources) - 1, **record}})
         self._rows += rows
 
@@ -121,16 +134,17 @@ class Results:
             "sources": self.sources,
             "conditions": self.finished | added,
         }
-        self._replace(self._record, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        self._replace(self._record, text.encode())
         self.finished |= added
 
-    def _replace(self, file: Path, text: str) -> None:
+    def _replace(self, file: Path, content: bytes) -> None:
         """Write to a temporary file and rename it: an interruption leaves the old or the new."""
         temporary = file.with_name(file.name + ".tmp")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", newline="") as stream:
-                stream.write(text)
+            with temporary.open("wb") as stream:
+                stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, file)

@@ -363,7 +363,7 @@ class _Run:
             self.running_loss += (nats - before) / LOSS_HORIZON
             if folder is not None and self.recipe.is_constant(epochs):
                 for level in self.recipe.branches:
-                    file = folder / f"branch-{level:g}.pt"
+                    file = folder / f"branch-{level}.pt"
                     if self.running_loss < level and not file.exists():
                         state = self.state()
                         _save(file, lambda file, state=state: torch.save(state, file))
@@ -374,7 +374,7 @@ def _branches(run: _Run, folder: Path, bar: tqdm) -> dict[str, dict]:
     """Bring the copies that were kept at each level of the loss down to a rate of zero."""
     done, recipe = {}, run.recipe
     for level in recipe.branches:
-        begun, file = folder / f"branch-{level:g}.pt", folder / f"loss-{level:g}.json"
+        begun, file = folder / f"branch-{level}.pt", folder / f"loss-{level}.json"
         if begun.exists() and not file.exists():
             run.restore(torch.load(begun, map_location="cpu", weights_only=True))
             epoch = run.step / run.steps_per_epoch
@@ -389,7 +389,7 @@ def _branches(run: _Run, folder: Path, bar: tqdm) -> dict[str, dict]:
             kept = {"epoch": epoch, "train_loss": loss, "sha256": sha256(content).hexdigest()}
             _save(file, lambda file, kept=kept: file.write_text(json.dumps(kept)))
         if file.exists():
-            done[f"{level:g}"] = json.loads(file.read_text())
+            done[str(level)] = json.loads(file.read_text())
     return done
 
 
