@@ -247,6 +247,21 @@ def test_a_model_whose_weights_are_not_kept_is_known_but_not_listed(small_zoo):
         zoo.load("vit-d1-h2-w8")
 
 
+def test_weights_that_are_not_kept_are_found_where_they_were_trained(
+    small_zoo, tmp_path, monkeypatch, tiny_data
+):
+    monkeypatch.setattr(zoo, "RUNS", tmp_path)
+    before = zoo.load("vit-d1-h2-w8").state_dict()
+    publish(tmp_path / "vit-d1-h2-w8", tiny_data, kept=False)
+    (small_zoo / "vit-d1-h2-w8.safetensors").unlink()
+    assert zoo.manifest()["vit-d1-h2-w8"]["file"] is None
+    found = zoo.load("vit-d1-h2-w8").state_dict()
+    assert all(torch.equal(before[key], found[key]) for key in before)
+    (tmp_path / "vit-d1-h2-w8" / "final.safetensors").write_bytes(b"other")
+    with pytest.raises(CheckpointError, match=r"is damaged .* delete .*vit-d1-h2-w8 and train it"):
+        zoo.load("vit-d1-h2-w8")
+
+
 def test_a_damaged_manifest_is_named(small_zoo):
     (small_zoo / "manifest.json").write_text('{"vit-d1')
     with pytest.raises(CheckpointError, match=r"zoo/manifest\.json is damaged"):

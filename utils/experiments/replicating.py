@@ -150,8 +150,9 @@ def _checkpoint(model: str, loss: float, runs: Path) -> Path:
 
 def _at_hand(model: str, rung: str, loss: float | None, runs: Path) -> bool:
     if rung != "imagenet":
-        kept = zoo.manifest().get(model, {}).get("file") is not None
-        return kept and (loss is None or _checkpoint(model, loss, runs).exists())
+        return zoo.weights_file(model) is not None and (
+            loss is None or _checkpoint(model, loss, runs).exists()
+        )
     try:
         zoo.load(model)
     except checkpoints.HubUnavailable:

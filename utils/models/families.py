@@ -126,12 +126,20 @@ if SECOND:
         ),
     }
     STAGES = (("pair",), ("live",), FLOOR, ("more",))
+KEPT = ("pair", "live", *FLOOR) if SECOND else tuple(FAMILIES)
 
 
 def declared_on(rung: str, family: str) -> bool:
     """Whether each design of a family is in the one that is named as the rung, if there is one."""
     there = {f"{rung}/{name}" for name in FAMILIES[family].names}
     return rung not in FAMILIES or there <= set(FAMILIES[rung].names)
+
+
+def keeps(name: str) -> bool:
+    """Whether the zoo keeps the weights of a model, and not only its hash, recipe and results: of
+    those that chapters load and of the floor; of any that no family has."""
+    families = [key for key, family in FAMILIES.items() if name in family.members()]
+    return not families or not set(families).isdisjoint(KEPT)
 
 
 def missing(families: list[str] | None = None) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from utils.edition import ROOT, SECOND
-from utils.models import zoo
+from utils.models import families, zoo
 from utils.models.training import Recipe, publish, train
 from utils.stimuli import datasets, objects2
 from utils.stimuli.views import Fixed, Fresh
@@ -65,7 +65,7 @@ def work(
 
     def finish(name: str, run: Path) -> None:
         if published:
-            measured = publish(run, splits(zoo.spec(name).rung).test)
+            measured = publish(run, splits(zoo.spec(name).rung).test, kept=families.keeps(name))
             tqdm.write(f"{name} is in the zoo: {measured:.1%} of the test images right.")
 
     if workers == 1:

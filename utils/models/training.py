@@ -393,11 +393,12 @@ def _branches(run: _Run, folder: Path, bar: tqdm) -> dict[str, dict]:
     return done
 
 
-def publish(run: Path, test, folder: Path | None = None) -> float:
+def publish(run: Path, test, folder: Path | None = None, kept: bool = True) -> float:
     """Put a finished run into the zoo; gives its accuracy in [0, 1] with the weights as stored.
 
     `run` is what `train` gave, `test` the held-out images and labels. Writes the fp16 weights and
-    the manifest into `folder` (the zoo's own if None). Raises FileNotFoundError if the training
+    the manifest into `folder` (the zoo's own if None); without `kept` the manifest alone, and the
+    weights stay where they are. Raises FileNotFoundError if the training
     has not ended.
     """
     folder = folder or zoo.FOLDER
@@ -415,22 +416,18 @@ def publish(run: Path, test, folder: Path | None = None) -> float:
     measured = accuracy(model, test.images, test.labels)
     file = folder / f"{spec.short}.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
-    _save(file, lambda temporary: temporary.write_bytes(content))
+    if kept:
+        _save(file, lambda temporary: temporary.write_bytes(content))
     with FileLock(folder / "lock"):  # of several processes each adds its own
-        _enter(spec, record, content, measured, test, folder)
-    return measured
-
-
-def _enter(spec: Spec, record: dict, content: bytes, measured: float, test, folder: Path) -> None:
-    manifest = zoo.manifest(folder) | {
-        spec.short: {
-            "file": f"{spec.short}.safetensors",
+        entry = {
+            "file": f"{spec.short}.safetensors" if kept else None,
             "bytes": len(content),
             "sha256": sha256(content).hexdigest(),
             "accuracy": measured,
             "accuracy_images": len(test.images),
             **record,
         }
-    }
-    text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
-    _save(folder / "manifest.json", lambda temporary: temporary.write_text(text))
+        manifest = zoo.manifest(folder) | {spec.short: entry}
+        text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+        _save(folder / "manifest.json", lambda temporary: temporary.write_text(text))
+    return measured

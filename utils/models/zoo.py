@@ -17,6 +17,7 @@ from utils.models.calibration import calibrate, normalised, training_images
 from utils.models.checkpoints import CheckpointError, from_hub, from_torchvision, shown, verified
 
 FOLDER = edition.folder("zoo")
+RUNS = edition.ROOT / "_runs"
 COLUMNS = [
     "name",
     "family",
@@ -162,7 +163,7 @@ def _row(name: str, entry: dict) -> dict:
 def manifest(folder: Path | None = None) -> dict[str, dict]:
     """The trained models: short name → file, sha256, accuracy and how it was trained.
 
-    `file` is None where the weights are not kept: there is room for 60 MB.
+    `file` is None where the weights are not kept, for want of room (see `weights_file`).
     """
     file = (folder or FOLDER) / "manifest.json"
     if not file.exists():
@@ -171,6 +172,16 @@ def manifest(folder: Path | None = None) -> dict[str, dict]:
         return json.loads(file.read_text())
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{shown(file)} is damaged ({error}); {_restore(file)}.") from None
+
+
+def weights_file(name: str) -> Path | None:
+    """Where the weights of a trained model lie: in the zoo or, for those that it has no room for,
+    in the folder of their run; None if they are in neither."""
+    entry = manifest().get(name, {"file": None})
+    if entry["file"]:
+        return FOLDER / entry["file"]
+    run = RUNS / name / "final.safetensors"
+    return run if name in manifest() and run.exists() else None
 
 
 def spec(name: str) -> Spec:
@@ -210,13 +221,14 @@ def _load_embedded(known: Spec) -> nn.Module:
             f"Train it with `python -m utils train {known.short}`, or take random "
             "weights with zoo.create."
         )
-    if entry["file"] is None:
+    file = weights_file(known.short)
+    if file is None:
         raise CheckpointError(
             f"The weights of {known.short} are not kept here, for want of room; "
             f"`python -m utils train {known.short}` makes them again."
         )
-    file = FOLDER / entry["file"]
-    content = verified(file, entry["sha256"], _restore(file))
+    restore = _restore(file) if entry["file"] else f"delete {shown(file.parent)} and train it again"
+    content = verified(file, entry["sha256"], restore)
     model = build(known)
     model.load_state_dict(safetensors.torch.load(content))  # fp16 is copied into float32
     return model
