@@ -10,7 +10,7 @@ from utils.experiments.ranks import Ranks
 from utils.experiments.replicating import RESULTS, experiment, replicate, status
 from utils.experiments.standalone import STANDALONE
 from utils.experiments.sweep_commands import positive
-from utils.models import families, queue, zoo
+from utils.models import families, pilots, queue, zoo
 from utils.models.training import LOSS_LEVELS, Recipe, recipe_of
 
 TRAIN = """\
@@ -115,6 +115,12 @@ def add_train(commands) -> None:
     parser.add_argument(
         "--no-publish", action="store_true", help="leave what is trained out of the zoo"
     )
+    parser.add_argument(
+        "--pilots",
+        type=Path,
+        metavar="FOLDER",
+        help="write the runs in there, trained with --no-publish, as results/pilots.csv and end",
+    )
     parser.set_defaults(run=train)
 
 
@@ -122,6 +128,11 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
     """Do what `python -m utils train` was asked; the exit status."""
     if options.status:
         print(families.status())
+        return 0
+    if options.pilots:
+        found = pilots.table(options.pilots)
+        found.to_csv(RESULTS / "pilots.csv", index=False, lineterminator="\n")
+        print(found.to_string(index=False))
         return 0
     if ranks.world > 1:
         raise ValueError("Training starts its own processes: leave torchrun out, give --workers.")
