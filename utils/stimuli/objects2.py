@@ -25,7 +25,6 @@ from utils.stimuli import photographs
 from utils.stimuli.objects import (
     BACKGROUND_ZOOM,
     BACKGROUNDS,
-    GROUND_CONTRAST,
     SHAPES,
     SIZE,
     SPLITS,
@@ -59,7 +58,7 @@ PARTS = {"cell": (0, 0, 660, 330), "chelsea": (0, 96, 104, 344)}
 # Texture name → (scikit-image photograph, photograph pixels per image pixel).
 SOURCES = {
     "brick": ("brick", 3),
-    "grass": ("grass", 2),
+    "grass": ("grass", 3),
     "gravel": ("gravel", 2),
     "galaxies": ("hubble_deep_field", 2),
     "speckle": ("cell", 2),
@@ -71,10 +70,11 @@ SOURCES = {
 }
 TEXTURES = tuple(SOURCES)
 
-AREA = (0.27, 0.37)  # share of the image that the whole object would cover
+AREA = (0.30, 0.40)  # share of the image that the whole object would cover
 ROTATION = 20.0  # degrees to either side
-OBJECT_CONTRAST = (0.07, 0.15)  # standard deviation of luminance inside the object
-STEP = (0.07, 0.16)  # half the difference of mean luminance between object and ground
+OBJECT_CONTRAST = (0.11, 0.19)  # standard deviation of luminance inside the object
+GROUND_CONTRAST = (0.05, 0.10)
+STEP = (0.08, 0.15)  # half the difference of mean luminance between object and ground
 INSIDE = 0.8  # least share of the object that lies in the picture
 TILE = 1.1  # least side of a tile, in sides of a crop
 DEALS = 2000  # random deals of the tiles, of which the one with the most similar splits is taken
