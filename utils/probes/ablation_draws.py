@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 _GOLDEN = 0x9E3779B97F4A7C15  # splitmix64's increment and multipliers
+_OTHERS = -(2**31)  # a draw that no order has
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, None))
 
 
@@ -23,6 +24,19 @@ def _mix(x: Tensor) -> Tensor:
     return x
 
 
+def _keys(seed: int, index: Tensor, draw: int, count: int) -> Tensor:
+    """Random int64 [batch, count] that depend on nothing but (seed, image index, draw)."""
+    if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
+        raise ValueError(
+            f"Random orders are keyed by whole image indices [batch], not by a {index.dtype} "
+            f"tensor of shape {list(index.shape)}."
+        )
+    state = _mix(torch.tensor(_signed(seed * _GOLDEN), device=index.device) + draw)
+    state = _mix(state + _signed(_GOLDEN) * (index.long() + 1))
+    numbers = torch.arange(1, count + 1, device=index.device)
+    return _mix(state[:, None] + _signed(_GOLDEN) * numbers)
+
+
 def keyed_orders(seed: int, index: Tensor, draw: int, shape: tuple[int, ...]) -> Tensor:
     """Random orders that depend on nothing but (seed, image index, draw).
 
@@ -31,16 +45,21 @@ def keyed_orders(seed: int, index: Tensor, draw: int, shape: tuple[int, ...]) ->
     permutation of 0 … n − 1: the same on every device and rank, in any minibatch. ValueError if
     `index` holds no whole numbers or is not one-dimensional. Explained in chapter 5.1.
     """
-    if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
-        raise ValueError(
-            f"Random orders are keyed by whole image indices [batch], not by a {index.dtype} "
-            f"tensor of shape {list(index.shape)}."
-        )
-    units = torch.arange(math.prod(shape), device=index.device)
-    state = _mix(torch.tensor(_signed(seed * _GOLDEN), device=index.device) + draw)
-    state = _mix(state + _signed(_GOLDEN) * (index.long() + 1))
-    keys = _mix(state[:, None] + _signed(_GOLDEN) * (units + 1))  # [batch, units]
+    keys = _keys(seed, index, draw, math.prod(shape))
     return keys.unflatten(1, shape).argsort(dim=-1, stable=True)
+
+
+def keyed_others(seed: int, index: Tensor, among: int) -> Tensor:
+    """For each image another one of 0 … among − 1, at random: int64 [batch].
+
+    index: int64 [batch] in 0 … among − 1. Depends on nothing but (seed, image index, among), on
+    every device and rank, in any minibatch. ValueError as `keyed_orders`, for an index that is not
+    among them, and for fewer than 2 images. Explained in chapter 5.1.
+    """
+    if among < 2 or (len(index) and not 0 <= int(index.min()) <= int(index.max()) < among):
+        raise ValueError(f"No image of {index.tolist()} has another one among {among}.")
+    step = (_keys(seed, index, _OTHERS, 1)[:, 0] & (2**62 - 1)) % (among - 1)
+    return (index + 1 + step) % among
 
 
 def _check(weights: Tensor, mass: Tensor) -> None:

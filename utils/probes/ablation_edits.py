@@ -29,15 +29,15 @@ def _shares(index: Tensor, size: int, layer: str, name: str) -> Tensor:
     return torch.zeros((*index.shape[:-1], size), device=index.device).scatter_(-1, index, 1.0)
 
 
-def _fit(mean: Tensor, shape: tuple[int, ...], layer: str) -> Tensor:
-    fits = mean.ndim == len(shape) and all(
-        n in (1, wanted) for n, wanted in zip(mean.shape, shape, strict=True)
+def _fit(value: Tensor, shape: tuple[int, ...], layer: str, name: str = "mean") -> Tensor:
+    fits = value.ndim == len(shape) and all(
+        n in (1, wanted) for n, wanted in zip(value.shape, shape, strict=True)
     )
     if not fits:
         raise ValueError(
-            f"The mean of {layer!r} has shape {list(mean.shape)}, which is not {list(shape)}."
+            f"The {name} of {layer!r} has shape {list(value.shape)}, which is not {list(shape)}."
         )
-    return mean
+    return value
 
 
 def edit_weights(spec: AblationSpec, weights: Tensor, means: Mapping[str, Tensor]) -> Tensor:
@@ -74,7 +74,9 @@ def edit_weights(spec: AblationSpec, weights: Tensor, means: Mapping[str, Tensor
         shares = shares * chosen
     before = weights[:, :, rows]
     after = before * (1 - shares)
-    if spec.value == "mean":
+    if isinstance(spec.value, Tensor):
+        after = after + shares * _put_in(spec, before)
+    elif spec.value == "mean":
         mean = means[spec.layer].to(weights)
         if mean.ndim == 4:  # [windows, heads, queries, keys]
             mean = mean.repeat(maps // len(mean), 1, 1, 1)
@@ -83,9 +85,28 @@ def edit_weights(spec: AblationSpec, weights: Tensor, means: Mapping[str, Tensor
     elif spec.value == "renormalise":
         rest = after.sum(-1, keepdim=True)
         after = after * torch.where(rest > 0, before.sum(-1, keepdim=True) / rest, 0)
+    elif spec.value == "uniform":
+        entries = shares.sum(-1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
+        after = after + shares * ((before * shares).sum(-1, keepdim=True) / entries)
     if spec.query_rows == "all":
         return after
     return torch.cat([after, weights[:, :, 1:]], dim=2)
+
+
+def _put_in(spec: AblationSpec, before: Tensor) -> Tensor:
+    """What a spec's own tensor puts in place of rows [maps, heads, queries, keys]."""
+    value = spec.value.to(before.device)
+    value = value.unsqueeze(2) if value.ndim == 3 else value
+    value = value[:, :, : before.shape[2]] if value.ndim == 4 else value
+    _fit(value, tuple(before.shape), spec.layer, "value")
+    if value.is_floating_point():
+        return value.to(before.dtype)
+    if not 0 <= int(value.min()) <= int(value.max()) < before.shape[-1]:
+        raise ValueError(
+            f"The ablation of {spec.layer!r} moves weights of keys out of range: the layer has "
+            f"{before.shape[-1]}, counted from 0."
+        )
+    return before.gather(-1, value.expand_as(before))
 
 
 def channel_axis(model: nn.Module, layer: str, ndim: int) -> int:
@@ -123,7 +144,11 @@ def edit_output(
     shares = _shares(index.to(output.device), size, spec.layer, name)
     shares = shares.reshape(len(shares), *shape[1:]).to(output.dtype)
     after = output * (1 - shares)
-    if spec.value == "mean":
+    if isinstance(spec.value, Tensor):
+        after = after + shares * _fit(spec.value, tuple(output.shape), spec.layer, "value").to(
+            output
+        )
+    elif spec.value == "mean":
         mean = means[spec.layer].to(output)
         after = after + shares * _fit(mean, tuple(output.shape[1:]), spec.layer)
     return after

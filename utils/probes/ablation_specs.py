@@ -7,7 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-VALUES = ("zero", "mean", "renormalise")
+VALUES = ("zero", "mean", "renormalise", "uniform")
+OF_ROWS = {"renormalise": "scaled up", "uniform": "spread evenly"}  # what they do to a row
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +30,12 @@ class AblationSpec:
         all positions; or float shares [channels] or [batch, channels].
     units: int64 [batch, k], indices into the output of one image flattened (channel × position in
         a feature map); or a Boolean or float tensor of shares [batch, units].
-    value: "zero"; "mean", over images (see `Ablator.fit_means`); or for keys "renormalise", zero
-        and the rest of the row scaled up to its former sum.
+    value: "zero"; "mean", over images (see `Ablator.fit_means`); for keys "renormalise", zero and
+        the rest of the row scaled up to its former sum, or "uniform", what the entries hold spread
+        evenly over them; or a tensor of what is put in for each image: attention rows [batch,
+        heads, keys] or maps [batch, heads, queries, keys], such as another image's, elsewhere what
+        the layer is to put out [batch, …]. An int64 tensor [batch, heads, keys] moves weights
+        within their row: each entry gets the weight of the key that stands there.
 
     An empty set changes nothing. ValueError for what contradicts itself. Explained in chapter 5.1.
     """
@@ -41,7 +46,7 @@ class AblationSpec:
     query_rows: Literal["class", "all"] = "class"
     channels: Tensor | Sequence | None = None
     units: Tensor | Sequence | None = None
-    value: Literal["zero", "mean", "renormalise"] = "zero"
+    value: Literal["zero", "mean", "renormalise", "uniform"] | Tensor = "zero"
 
     def __post_init__(self) -> None:
         named = [name for name in ("keys", "heads", "channels", "units") if self._given(name)]
@@ -53,23 +58,29 @@ class AblationSpec:
                 f"{where} names both {named[0]} and {named[-1]}: use one spec for each, and put "
                 "them into one condition."
             )
-        if self.value not in VALUES:
+        given = isinstance(self.value, Tensor)
+        if not given and self.value not in VALUES:
             raise ValueError(
                 f"{where} knows no value {self.value!r}: choose one of {', '.join(VALUES)}."
             )
         if self.query_rows not in ("class", "all"):
             raise ValueError(f'query_rows is "class" or "all", not {self.query_rows!r}.')
-        if self.value == "renormalise" and named != ["keys"] and named != ["keys", "heads"]:
+        if self.value in OF_ROWS and named[0] != "keys":
             raise ValueError(
-                f"{where} cannot renormalise {named[0]}, for only the rest of an attention row can "
-                "be scaled up: choose zero or mean, or name keys."
+                f"{where} cannot {'renormalise' if self.value == 'renormalise' else 'even out'} "
+                f"{named[0]}, for only entries of an attention row can be {OF_ROWS[self.value]}: "
+                "choose zero or mean, or name keys."
             )
+        if given and not self.value.is_floating_point() and not self.on_attention:
+            raise ValueError(f"{where} can move attention weights only, not {named[0]}.")
         if self.heads is not None:
             object.__setattr__(self, "heads", tuple(map(int, self.heads)))
         for name in ("keys", "channels", "units"):
             given = getattr(self, name)
             if given is not None and not callable(given):
                 object.__setattr__(self, name, checked_set(name, given, where))
+        if len(sizes := {len(getattr(self, name)) for name in self._of_images}) > 1:
+            raise ValueError(f"{where} is for unequal numbers of images: {sorted(sizes)}.")
 
     def _given(self, name: str) -> bool:
         return getattr(self, name) is not None
@@ -95,18 +106,25 @@ class AblationSpec:
     @property
     def batch(self) -> int | None:
         """For how many images (or windows) it is; None if for any."""
-        for index, shared in ((self.keys, 0), (self.channels, 1), (self.units, 0)):
-            if isinstance(index, Tensor) and index.ndim > shared:
-                return len(index)
-        return None
+        return next((len(getattr(self, name)) for name in self._of_images), None)
+
+    @property
+    def _of_images(self) -> list[str]:
+        """The fields whose first axis runs over images."""
+        shared = {"keys": 0, "channels": 1, "units": 0, "value": 0}  # axes of what all share
+        return [
+            name
+            for name, axes in shared.items()
+            if isinstance(given := getattr(self, name), Tensor) and given.ndim > axes
+        ]
 
     def images(self, part: slice, batch: int) -> "AblationSpec":
         """The spec for some images of a batch."""
         if self.batch is None or part == slice(0, batch):
             return self
         maps = self.batch // batch  # windows of an image
-        name = next(name for name in ("keys", "channels", "units") if self._given(name))
-        return replace(self, **{name: getattr(self, name)[part.start * maps : part.stop * maps]})
+        part = slice(part.start * maps, part.stop * maps)
+        return replace(self, **{name: getattr(self, name)[part] for name in self._of_images})
 
 
 DIMENSIONS = {"keys": (2, 3), "channels": (1, 2), "units": (2,)}
