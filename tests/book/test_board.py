@@ -144,6 +144,28 @@ def test_a_criterion_that_refers_to_the_one_before_is_shown_after_it(results):
     assert "whole block removed; the same, ViT − ResNet: **−0.095**" in board.box("ra3").data
 
 
+@pytest.mark.parametrize(
+    ("quantity", "shown"),
+    [
+        ("slope of the lengths, width / 2", "slope of the lengths, width / 2"),
+        ("the same of the lengths", "slope of the widths; the same of the lengths"),
+    ],
+)
+def test_a_fallback_is_shown_in_its_own_words(quantity, shown, monkeypatch):
+    rule = claims.Effect(+1, 0.1)
+    criteria = tuple(
+        claims.Criterion(name, words, rule)
+        for name, words in (("widths", "slope of the widths"), ("heights", "slope of the heights"))
+    )
+    fallback = claims.Criterion("lengths", quantity, rule)
+    claim = claims.Claim("made-up", "All grows.", (), criteria, fallback=fallback)
+    monkeypatch.setitem(claims.BY_ID, claim.id, claim)
+    rows = pd.DataFrame(
+        [{"claim": claim.id, "criterion": c.name} for c in (*criteria, fallback)]
+    ).itertuples()
+    assert [board._quantity(row) for row in rows] == [*(c.quantity for c in criteria), shown]
+
+
 def test_seeds_that_agree_to_the_last_digit_have_an_interval_all_the_same(results):
     rows = [
         {"model": f"{model}{seed}", "weights": "trained", "quantity": quantity, "value": value}

@@ -123,14 +123,15 @@ def _measured(verdict) -> str:
 
 
 def _quantity(row) -> str:
-    """What a criterion is about, after those that its words refer back to."""
+    """What a criterion is about, after those that its words refer back to; a fallback's words refer
+    to the first."""
+    wanted, declared = _criterion(row), claims.BY_ID[row.claim].criteria
+    before = declared[:1] if wanted not in declared else declared[: declared.index(wanted)]
     said: list[str] = []
-    for criterion in claims.BY_ID[row.claim].criteria:
+    for criterion in (*before, wanted):
         if not criterion.quantity.startswith(("the same", "that ")):
             said.clear()
         said.append(criterion.quantity)
-        if criterion.name == row.criterion:
-            break
     return "; ".join(said)
 
 
