@@ -10,7 +10,7 @@ from utils.experiments.ranks import Ranks
 from utils.experiments.replicating import RESULTS, experiment, replicate, status
 from utils.experiments.standalone import STANDALONE
 from utils.experiments.sweep_commands import positive
-from utils.models import families, pilots, queue, zoo
+from utils.models import families, packing, pilots, queue, zoo
 from utils.models.training import LOSS_LEVELS, Recipe, recipe_of
 
 TRAIN = """\
@@ -121,6 +121,19 @@ def add_train(commands) -> None:
         metavar="FOLDER",
         help="write the runs in there, trained with --no-publish, as results/pilots.csv and end",
     )
+    parser.add_argument(
+        "--pack",
+        type=Path,
+        metavar="FOLDER",
+        help="in the end put all finished runs into archives there, to carry them elsewhere",
+    )
+    parser.add_argument(
+        "--unpack",
+        nargs="+",
+        type=Path,
+        metavar="ARCHIVE",
+        help="take packed runs as if they had been trained here, publish them and end",
+    )
     parser.set_defaults(run=train)
 
 
@@ -133,6 +146,11 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
         found = pilots.table(options.pilots)
         found.to_csv(RESULTS / "pilots.csv", index=False, lineterminator="\n")
         print(found.to_string(index=False))
+        return 0
+    if options.unpack:
+        for run in packing.unpack(options.unpack, options.out):
+            name = run.relative_to(options.out).as_posix()
+            print(f"{name} is in the zoo: {queue.put_into_zoo(name, run):.1%} right.")
         return 0
     if ranks.world > 1:
         raise ValueError("Training starts its own processes: leave torchrun out, give --workers.")
@@ -155,6 +173,8 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
             or f"Training was interrupted: all finished epochs are safe in {options.out}, and the "
             "same command goes on from there."
         ) from None
+    if options.pack:
+        print(*packing.pack(options.out, options.pack), sep="\n")
     if failed:
         raise RuntimeError(" ".join(f"{name} failed: {why}" for name, why in failed.items()))
     print("Nothing is missing." if not names else f"Trained: {', '.join(dict.fromkeys(names))}.")

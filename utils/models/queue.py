@@ -46,6 +46,11 @@ def _train(name: str, recipe: Recipe | None, out: Path) -> Path:
     return train(name, images.train, images.validation, recipe, out, images.source)
 
 
+def put_into_zoo(name: str, run: Path) -> float:
+    """Publish a finished run, with its weights if the zoo keeps them; its accuracy in [0, 1]."""
+    return publish(run, splits(zoo.spec(name).rung).test, kept=families.keeps(name))
+
+
 def work(
     names: list[str],
     out: Path = Path("_runs"),
@@ -65,7 +70,7 @@ def work(
 
     def finish(name: str, run: Path) -> None:
         if published:
-            measured = publish(run, splits(zoo.spec(name).rung).test, kept=families.keeps(name))
+            measured = put_into_zoo(name, run)
             tqdm.write(f"{name} is in the zoo: {measured:.1%} of the test images right.")
 
     if workers == 1:
