@@ -53,6 +53,21 @@ def test_one_percent_and_less_is_shown_only_of_whole_units():
     assert list(curves.shown(4096).values()) == [20, 41, 82, 205, 410, 819, 1229, 2048]
 
 
+@pytest.mark.parametrize(
+    ("n", "most", "expected"),
+    [
+        (64, 65, {0.01: 1, 0.03: 2, 0.05: 3}),
+        (64, 33, {0.01: 1, 0.03: 2, 0.05: 3}),
+        (196, 33, {0.01: 2, 0.03: 6, 0.05: 10}),
+        (64, 9, {0.05: 3}),  # the rank nearest to all three
+        (10, 11, {0.05: 1}),
+        (4, 5, {}),  # one of four is no few per cent
+    ],
+)
+def test_what_the_strongest_few_do_is_told_at_the_nearest_ranks(n, most, expected):
+    assert curves.kept(symmetric_ranks(n, most)) == expected
+
+
 def test_a_fraction_is_at_least_one_unit():
     assert at_fraction(64, 0.005) == 1
     assert at_fraction(196, 0.1) == 20

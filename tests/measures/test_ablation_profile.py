@@ -9,10 +9,14 @@ from scipy.stats import spearmanr, ttest_rel
 from torch import nn
 
 from utils.measures import sparsity
+from utils.measures.ablation_heads import head_effects
+from utils.measures.ablation_outcomes import others_among
 from utils.measures.ablation_profile import ablation_profile, matching_temperature
+from utils.measures.ablation_reliance import reliance
 from utils.measures.ablation_units import units_of
 from utils.models import zoo
-from utils.probes import Ablator, keyed_orders
+from utils.probes import Ablator, AttentionProbe, keyed_orders
+from utils.probes.ablation_draws import keyed_others
 
 
 class Linear(nn.Module):
@@ -154,7 +158,7 @@ def test_a_network_whose_answers_ignore_the_layer_relies_on_nothing():
     assert found["reliance, accuracy"] == found["reliance, KL"] == 0
     assert math.isnan(found["necessity N"])
     assert math.isnan(found["sufficiency K"])
-    assert (summary["note"] == "no reliance").sum() == 8
+    assert (summary["note"] == "no reliance").sum() == 15  # of KL and the margin
 
 
 @pytest.mark.parametrize("layers", ["blocks.1.attn", "*.attn"])
@@ -311,6 +315,177 @@ def test_contributions_are_weight_times_projected_value():
         assert found.item() == pytest.approx(sent[-1].norm().item(), rel=1e-4)
     found = by_patch["blocks.1.attn"].scores[image, :, patch]
     assert found.tolist() == pytest.approx([sum(sent).norm().item()] * 2, rel=1e-4)
+
+
+def test_heads_respond_with_the_size_of_what_they_add_to_the_class_token():
+    model, images = zoo.create("vit-d2-h2"), torch.rand(2, 3, 32, 32)
+    layer, seen = model.blocks[1].attn, []
+    handle = layer.proj.register_forward_hook(lambda m, args, out: seen.append(args[0].detach()))
+    units = units_of(model, "blocks.1.attn", "head")
+    scores = units.read(images)["blocks.1.attn"].scores
+    handle.remove()
+    for head in range(2):
+        columns = slice(32 * head, 32 * head + 32)
+        added = seen[0][:, 0, columns] @ layer.proj.weight[:, columns].mT
+        torch.testing.assert_close(scores[:, 0, head], added.norm(dim=-1))
+
+
+@pytest.mark.parametrize("value", ["zero", "mean", "resample"])
+def test_heads_are_removed_as_a_whole(value):
+    model, images = zoo.create("vit-d3-h2"), torch.rand(4, 3, 32, 32)
+    data, layer = batches(images, torch.arange(4)), "blocks.1.attn"
+    profile = ablation_profile(model, data, layer, "head", value, draws=1, leave_one_out=4)
+    assert (profile.n, profile.ranks.tolist()) == (2, [0, 1, 2])
+    table = head_effects(model, data, layer, value, samples=20)
+    kl = table[table["quantity"] == "kl"].set_index("head")["value"]
+    np.testing.assert_allclose(profile.alone.mean(0), kl, atol=1e-6)
+    first = profile.scores.argmax(1)
+    np.testing.assert_allclose(
+        profile.kl["top"][0, :, 1], profile.alone[np.arange(4), first], atol=1e-6
+    )
+    with pytest.raises(ValueError, match="leaves no rest"):
+        ablation_profile(model, data, layer, "head", "renormalise", draws=1)
+    with pytest.raises(ValueError, match='no order "centre"'):
+        ablation_profile(model, data, layer, "head", order="centre", draws=1)
+
+
+def test_the_map_of_heads_is_that_of_heads_taken_out_of_the_projection():
+    model, images = zoo.create("vit-d2-h2"), torch.rand(5, 3, 32, 32)
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attn.proj.weight.mul_(8)
+        labels = model(images).argmax(1)
+        intact = model(images).log_softmax(-1).double()
+    found = head_effects(model, batches(images, labels, 2), samples=20, rows="all")
+    assert len(found) == 2 * 2 * 3
+    found = found.set_index(["quantity", "layer", "head"])["value"]
+    for block in range(2):
+        for head in range(2):
+            weight = model.blocks[block].attn.proj.weight
+            kept = weight.detach().clone()
+            with torch.no_grad():
+                weight[:, 32 * head : 32 * head + 32] = 0
+                q = model(images).log_softmax(-1).double()
+                weight.copy_(kept)
+            kl = (intact.exp() * (intact - q)).sum(-1).mean().item()
+            at = f"blocks.{block}.attn", head
+            assert found[("kl", *at)] == pytest.approx(kl, rel=1e-3, abs=1e-7)
+            right = (q.argmax(-1) == labels).double().mean().item()
+            assert found[("accuracy", *at)] == pytest.approx(1 - right)
+    by_class = head_effects(model, batches(images, labels), "blocks.1.attn", samples=20)
+    by_class = by_class.set_index(["quantity", "layer", "head"])["value"]
+    # The class token alone is read after the last block.
+    for at in by_class.index:
+        assert by_class[at] == pytest.approx(found[at], abs=1e-5)
+    with pytest.raises(ValueError, match="gives way to"):
+        head_effects(model, batches(images, labels), value="renormalise")
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "unit"),
+    [
+        ("vit-d2-h2", "blocks.?.attn", "attention"),
+        ("vit-d2-h2-gap", "blocks.1.attn", "attention"),
+        ("resnet-d8", "layer3.0.act2", "position"),
+        ("resnet-d8", "layer3.0.act2", "channel"),
+        ("vit-d2-h2", "blocks.1.mlp.act", "unit"),
+    ],
+)
+def test_another_image_is_put_in_alike_in_any_minibatches(model, layer, unit):
+    model, images = zoo.create(model), torch.rand(7, 3, 32, 32)
+    labels, options = torch.arange(7), dict(ranks=3, draws=1, seed=4)
+    whole = ablation_profile(model, batches(images, labels), layer, unit, "resample", **options)
+    parts = batches(images, labels, 3)
+    split = ablation_profile(model, parts[::-1], layer, unit, "resample", **options)
+    others = others_among(parts, 4)
+    ranks = [
+        ablation_profile(model, [part], layer, unit, "resample", others=others, **options)
+        for part in parts
+    ]
+    merged = sparsity.AblationProfile.merged(ranks)
+    for order in whole.kl:
+        np.testing.assert_allclose(whole.kl[order], split.kl[order], atol=1e-6)
+        np.testing.assert_allclose(whole.kl[order], merged.kl[order], atol=1e-6)
+    everything = reliance(model, parts, layer, unit, "resample", seed=4)
+    np.testing.assert_allclose(everything.kl, whole.kl["top"][0, :, -1], atol=1e-6)
+
+
+def test_another_image_lends_its_class_row_or_its_activations():
+    model, images = zoo.create("vit-d2-h2"), torch.rand(6, 3, 32, 32)
+    labels, index = torch.arange(6), torch.arange(6)
+    other = keyed_others(0, index, 6)
+    with AttentionProbe(model, "blocks.1.attn") as probe, torch.no_grad():
+        intact = model(images).log_softmax(-1).double()
+    rows = probe.maps["blocks.1.attn"]
+
+    def change(module, args, weights):
+        weights = weights.clone()
+        weights[:, :, 0, 1:] = rows[other][:, :, 0, 1:]
+        return weights
+
+    model.blocks[1].attn.fused_attn = False
+    hook = model.blocks[1].attn.attn_drop.register_forward_hook(change)
+    with torch.no_grad():
+        q = model(images).log_softmax(-1).double()
+    hook.remove()
+    expected = (intact.exp() * (intact - q)).sum(-1)
+    profile = ablation_profile(
+        model, batches(images, labels, 4), "blocks.1.attn", value="resample", ranks=3, draws=1
+    )
+    np.testing.assert_allclose(profile.kl["top"][0, :, -1], expected, atol=1e-6)
+    cnn = zoo.create("resnet-d8")
+    with torch.no_grad():
+        p, q = cnn(images).log_softmax(-1), cnn(images[other]).log_softmax(-1)
+    profile = ablation_profile(
+        cnn, batches(images, labels), "layer3.0.act2", "channel", "resample", ranks=3, draws=1
+    )  # what all that follows sees is the other image
+    kl = (p.exp() * (p - q)).sum(-1)
+    np.testing.assert_allclose(profile.kl["top"][0, :, -1], kl, atol=1e-6)
+
+
+def test_weights_elsewhere_are_keyed_by_image_and_draw():
+    model, images = zoo.create("vit-d3-h2"), torch.rand(6, 3, 32, 32)
+    options = dict(ranks=3, draws=1, place_draws=3)
+    whole = ablation_profile(model, batches(images, torch.arange(6)), "*.attn", **options)
+    split = ablation_profile(model, batches(images, torch.arange(6), 4), "*.attn", **options)
+    for name in ("kl", "right", "margin"):
+        for put in ("permuted", "uniform"):
+            np.testing.assert_allclose(whole.place[name][put], split.place[name][put], atol=1e-5)
+    assert whole.place["kl"]["permuted"].shape == (3, 6)
+    assert whole.place["kl"]["uniform"].shape == (1, 6)
+    assert (np.ptp(whole.place["kl"]["permuted"], axis=0) > 0).all()
+    with pytest.raises(ValueError, match="Only attention weights"):
+        ablation_profile(model, [], "blocks.1.mlp.act", "channel", place_draws=1)
+
+
+def test_middle_positions_come_first_and_other_units_have_no_middle():
+    units = units_of(zoo.create("resnet-d8"), "layer3.0.act2", "position")
+    n = units.read(torch.rand(1, 3, 32, 32))["layer3.0.act2"].scores.shape[-1]
+    near = units.centre("layer3.0.act2", n).reshape(8, 8)
+    assert near[3:5, 3:5].unique().tolist() == [-2.0]
+    assert near[0, 0] == near.min() == -98
+    channels = units_of(zoo.create("resnet-d8"), "layer3.0.act2", "channel")
+    with pytest.raises(ValueError, match='no order "centre"'):
+        channels.centre("layer3.0.act2", 64)
+    with pytest.raises(ValueError, match="cannot be told: no square"):
+        units.centre("layer3.0.act2", 60)
+
+
+def test_the_mass_of_a_set_is_its_share_of_all_responses(linear):
+    model, images, labels = linear
+    profile = ablation_profile(
+        model, batches(images, labels, 4), "act", "channel", draws=2, fixed=["mean map"]
+    )
+    units = images.flatten(1).relu().double()
+    top = units.sort(descending=True).values.cumsum(1) / units.sum(1, keepdim=True)
+    np.testing.assert_allclose(profile.mass["top"][0, :, 1:], top, atol=1e-6)
+    assert (profile.mass["random"][:, :, 0] == 0).all()
+    assert (profile.mass["random"][:, :, -1] == 1).all()
+    order = units.mean(0).argsort(descending=True)
+    fixed = units[:, order].cumsum(1) / units.sum(1, keepdim=True)
+    np.testing.assert_allclose(profile.mass["mean map"][0, :, 1:], fixed, atol=1e-6)
+    kl, *_ = by_hand(model, images, labels, order.expand(IMAGES, -1))
+    np.testing.assert_allclose(profile.kl["mean map"][0], kl, atol=2e-5)
 
 
 def test_without_a_class_token_keys_are_ordered_by_what_all_queries_give_them():

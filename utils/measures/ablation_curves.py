@@ -9,8 +9,11 @@ from scipy.integrate import trapezoid
 
 # At which accuracy is shown; those that matter most for a short list of ranks come first.
 FRACTIONS = (0.5, 0.2, 0.1, 0.05, 0.3, 0.02)
+FIXED = ("centre", "mean map")  # orders that are the same for all images
 SMALL = (0.01, 0.005)  # where that is a unit or more
+KEPT = (0.01, 0.03, 0.05)  # with only these strongest, how much remains is told
 NO_RELIANCE = 0.01  # points of accuracy that the whole layer must be worth, by the lower bound
+NO_RELIANCE_KL = 0.01  # or nats
 ABOVE_CHANCE = 0.10  # by which the intact network must be
 
 
@@ -26,6 +29,23 @@ def shown(n: int) -> dict[float, int]:
     """
     fractions = [f for f in FRACTIONS if f * n >= 0.5] + [f for f in SMALL if f * n >= 1]
     return {f: at_fraction(n, f) for f in sorted(fractions)}
+
+
+def kept(ranks: np.ndarray) -> dict[float, int]:
+    """Which ranks tell what the strongest few do alone: fraction of KEPT → number of units kept.
+
+    ranks : numbers of removed units, from 0 to n. Of n − k for all ranks k, the number nearest to
+    each fraction of half a unit or more; where that is one number for several, it tells of the
+    fraction that it is closest to.
+    """
+    n = int(ranks[-1])
+    there = (n - ranks)[1:-1]
+    found: dict[int, float] = {}
+    for fraction in (f for f in KEPT if f * n >= 0.5 and len(there)):
+        count = int(there[np.abs(there - at_fraction(n, fraction)).argmin()])
+        both = {fraction, found.get(count, fraction)}
+        found[count] = min(both, key=lambda f, count=count: abs(count / n - f))
+    return {fraction: count for count, fraction in sorted(found.items())}
 
 
 def symmetric_ranks(n: int, most: int = 33) -> np.ndarray:
@@ -71,37 +91,40 @@ def sufficiency(random: np.ndarray, bottom: np.ndarray, fractions: np.ndarray) -
 
 
 def half_removed(curve: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    """The smallest fraction whose removal does half of the whole damage, linear between ranks."""
-    flat = curve.reshape(-1, curve.shape[-1])
-    return np.array([_crossing(c, fractions) for c in flat]).reshape(curve.shape[:-1])
+    """f₅₀⁻: the smallest fraction whose removal does half of the whole damage.
+
+    Linear between ranks, as `half_kept`; 0 … 1, NaN if the curve never comes to its half.
+    """
+    return _crossing(curve, curve[..., -1:] / 2, fractions)
 
 
 def half_kept(curve: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    """The smallest fraction that, kept alone, leaves less than half of the whole damage.
+    """f₅₀⁺: the smallest fraction that, kept alone, leaves less than half of the whole damage.
 
     curve : of the removal of the others first; keeping f is removing 1 − f
     """
-    flat = curve.reshape(-1, curve.shape[-1])
     # From everything removed (nothing kept) to nothing removed: where damage falls below half.
-    kept = [_crossing(c[-1] - c[::-1], fractions, c[-1] / 2) for c in flat]
-    return np.array(kept).reshape(curve.shape[:-1])
+    whole = curve[..., -1:]
+    return _crossing(whole - curve[..., ::-1], whole / 2, fractions)
 
 
-def _crossing(curve: np.ndarray, fractions: np.ndarray, level: float | None = None) -> float:
-    level = curve[-1] / 2 if level is None else level
-    reached = np.flatnonzero(curve >= level)
-    if not len(reached) or not np.isfinite(curve).all():
-        return np.nan
-    i = reached[0]
-    if i == 0:
-        return float(fractions[0])
-    part = (level - curve[i - 1]) / (curve[i] - curve[i - 1])
-    return float(fractions[i - 1] + part * (fractions[i] - fractions[i - 1]))
+def _crossing(curve: np.ndarray, level: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Where curves [..., ranks] first come to levels [..., 1], linear between ranks [...]."""
+    reached = curve >= level
+    at = reached.argmax(-1)[..., None]
+    before = np.maximum(at - 1, 0)
+    low, high = (np.take_along_axis(curve, i, -1) for i in (before, at))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        part = np.where(at > 0, (level - low) / (high - low), 0)
+    found = fractions[before] + part * (fractions[at] - fractions[before])
+    known = reached.any(-1) & np.isfinite(curve).all(-1)
+    return np.where(known, found[..., 0], np.nan)
 
 
-def describe(kl: dict[str, np.ndarray], fractions: np.ndarray) -> dict[str, np.ndarray]:
-    """All numbers that need nothing but the KL curves top, random, bottom (and matched)."""
-    top, random, bottom = kl["top"], kl["random"], kl["bottom"]
+def describe(damage: dict[str, np.ndarray], fractions: np.ndarray) -> dict[str, np.ndarray]:
+    """All numbers that need nothing but the damage curves top, random, bottom (and matched, and
+    those of FIXED sets, the same for all images)."""
+    top, random, bottom = damage["top"], damage["random"], damage["bottom"]
     n, k = necessity(top, random, fractions), sufficiency(random, bottom, fractions)
     found = {
         "necessity N": n,
@@ -113,6 +136,10 @@ def describe(kl: dict[str, np.ndarray], fractions: np.ndarray) -> dict[str, np.n
         "half kept, top": half_kept(bottom, fractions),
         "half kept, random": half_kept(random, fractions),
     }
-    if "matched" in kl:
-        found["place index"] = necessity(top, kl["matched"], fractions)
+    if "matched" in damage:
+        found["place index"] = necessity(top, damage["matched"], fractions)
+    for name in FIXED:
+        if name in damage:
+            reached = necessity(damage[name], random, fractions)
+            found |= {f"necessity N, {name}": reached, f"necessity N, beyond {name}": n - reached}
     return found

@@ -1,34 +1,27 @@
 """Functional sparsity: what happens to a network's answers as its units are removed in order."""
 
 import math
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
 import numpy as np
-import torch
 from scipy.optimize import brentq
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from utils.measures.ablation_conditions import Key, Minibatch
+from utils.measures.ablation_conditions import PLACE, Key, Minibatch
+from utils.measures.ablation_curves import FIXED
+from utils.measures.ablation_outcomes import (
+    Batches,
+    Others,
+    Outcome,
+    affordable,
+    outcomes,
+    ready,
+)
 from utils.measures.ablation_tables import AblationProfile
-from utils.measures.ablation_units import Units, units_of
+from utils.measures.ablation_units import fixed_scores, mean_responses, units_of
 from utils.measures.vector_measures import float64
-from utils.probes import AblationSpec, Ablator
-from utils.probes.footprint import tensor_bytes
-
-CONDITIONS_AT_ONCE = 64  # so that logits of a thousand classes stay small
-Batches = Iterable[tuple[Tensor, Tensor, Tensor]]
-
-
-class Outcome(NamedTuple):
-    """Per condition and image [conditions, batch]: KL in nats, right or wrong, margin in nats."""
-
-    kl: np.ndarray
-    right: np.ndarray
-    margin: np.ndarray
-    classes: int
+from utils.probes import Ablator
 
 
 def ablation_profile(
@@ -42,21 +35,33 @@ def ablation_profile(
     ranks: int = 33,
     draws: int = 8,
     matched_draws: int | None = None,
+    place_draws: int = 0,
+    fixed: Iterable[str] = (),
     leave_one_out: int = 0,
     groups: int | None = None,
     temperature: float = 1.0,
     seed: int = 0,
     ablator: Ablator | None = None,
+    means: Mapping[str, Tensor] | None = None,
+    others: Others | None = None,
 ) -> AblationProfile:
     """Remove the units of some layers, all layers together, from the strongest and otherwise.
 
     batches : (images [b, 3, h, w], labels [b], index [b]), the global indices of the images
     layers : glob or globs: the scope. Units are ordered by the intact pass, each layer by itself
-    unit, order, groups : see `ablation_units.units_of`
-    value : "zero", "mean" or "renormalise"; for "mean" an `ablator` that has the means, or batches
-        that can be gone through twice
+    unit, order, groups : see `ablation_units.units_of`; order may also be one of FIXED
+    value : "zero", "mean", "renormalise" or "resample", what another image has; for "mean" an
+        `ablator` that has the means, or batches that can be gone through twice; so for "resample"
+        unless `others` gives other images, indices [b] → [b, 3, h, w]
     ranks : at most so many numbers of removed units; draws : nested random orders, keyed by (seed,
         index, draw); matched_draws : those matched in mass (as many if None; attention only)
+    place_draws : of attention, in each head the weights of the patches permuted, keyed alike, and
+        the same mass spread evenly over them; nothing is removed. In several layers the weights
+        that the changed pass comes to are moved
+    fixed : of FIXED, orders of the same units for all images, to be removed as well: "centre", the
+        middle of the grid first, and "mean map", by the mean response over images, each layer's
+        own: `means` from `mean_responses`, best of many or other images, for in the mean of few an
+        image finds itself again; without it of batches that can be gone through twice
     leave_one_out : measure alignment and concentration on images with an index below that
     temperature : divides all logits first, see `matching_temperature`
 
@@ -64,11 +69,18 @@ def ablation_profile(
     registers are untouched. Raises ValueError for batches without images and what Ablator raises.
     Source: hu2023comparative, reconstructed. Chapter 5.1.
     """
-    units = units_of(model, layers, unit, order, groups, seed)
+    fixed = tuple(dict.fromkeys(fixed))
+    if unknown := [name for name in fixed if name not in FIXED]:
+        raise ValueError(f"There is no fixed order {unknown[0]!r}; choose of {', '.join(FIXED)}.")
+    if place_draws and unit != "attention":
+        raise ValueError(f"Only attention weights can be put elsewhere, not {unit!r}.")
+    own = "response" if order in FIXED else order
+    units = units_of(model, layers, unit, own, groups, seed)
     ablator = ablator or Ablator(model)
-    if value == "mean" and any(layer not in ablator.means for layer in units.layers):
+    batches, others = ready(value, units.layers, batches, ablator, others, seed)
+    if "mean map" in (order, *fixed) and means is None:
         batches = list(batches)
-        ablator.fit_means((images for images, *_ in batches), units.layers)
+        means = mean_responses(units, batches)
     if matched_draws is None:
         matched_draws = draws
     matched_draws = matched_draws if unit == "attention" else 0
@@ -79,20 +91,37 @@ def ablation_profile(
         "order": order,
         "groups": groups,
         "draws": draws,
+        "place_draws": place_draws,
+        "fixed": fixed,
         "temperature": temperature,
         "seed": seed,
     }
     parts = []
     minibatches = tqdm(batches, "ablation profile", disable=None, leave=False)
-    for images, labels, index in _affordable(units, minibatches, ablator):
-        run = Minibatch(units.read(images), units, value, index.to(images.device), seed, ranks)
-        keys, outcome = _outcomes(
-            ablator, images, labels, run.conditions(draws, matched_draws), temperature
+    for images, labels, index in affordable(units, minibatches, ablator):
+        responses = units.read(images)
+        same = {
+            name: fixed_scores(units, responses, name, means)
+            for name in FIXED
+            if name in (order, *fixed)
+        }
+        if order in same:
+            responses = {
+                layer: found._replace(scores=same[order][layer].expand_as(found.mass))
+                for layer, found in responses.items()
+            }
+        held = units.held(others(index).to(images)) if value == "resample" else value
+        index = index.to(images.device)
+        run = Minibatch(
+            responses, units, held, index, seed, ranks, {name: same[name] for name in fixed}
         )
+        conditions = run.conditions(draws, matched_draws, place_draws)
+        keys, outcome = outcomes(ablator, images, labels, conditions, temperature)
         parts.append(_profile(run, keys, outcome, labels, about))
         if (chosen := index < leave_one_out).any():
-            each = run.of(chosen.to(images.device)).singles()
-            _, alone = _outcomes(ablator, images[chosen], labels[chosen], each, temperature)
+            each = run.of(chosen).singles()
+            labelled = labels[chosen.to(labels.device)]
+            _, alone = outcomes(ablator, images[chosen], labelled, each, temperature)
             parts[-1].alone[chosen.numpy(force=True)] = alone.kl[1:].T
     if not parts:
         raise ValueError("There is nothing to profile: the batches hold no images.")
@@ -115,51 +144,6 @@ def matching_temperature(logits: Tensor, confidence: float) -> float:
     return math.exp(brentq(excess, -20, 20))
 
 
-def _affordable(units: Units, batches: Batches, ablator: Ablator) -> Iterator[tuple]:
-    """Minibatches in parts so small that the sets of many conditions fit into memory together."""
-    of_one = 0  # bytes of one image's sets in all layers
-    for images, *rest in batches:
-        of_one = of_one or sum(
-            tensor_bytes([spec.keys, spec.channels, spec.units])
-            for layer, found in units.read(images[:1]).items()
-            for spec in [units.spec(layer, torch.zeros_like(found.scores), "zero")]
-        )
-        size = max(1, ablator.available(images.device) // (CONDITIONS_AT_ONCE * of_one))
-        yield from zip(*(each.split(size) for each in (images, *rest)), strict=True)
-
-
-def _outcomes(
-    ablator: Ablator,
-    images: Tensor,
-    labels: Tensor,
-    conditions: Iterable[tuple[Key, list[AblationSpec]]],
-    temperature: float,
-) -> tuple[list[Key], Outcome]:
-    """The keys of the conditions, and what each did; the intact network's outcome comes first."""
-    conditions = iter(conditions)
-    keys, parts = [], []
-    while some := list(islice(conditions, CONDITIONS_AT_ONCE)):
-        intact, ablated = ablator.run(images, [specs for _, specs in some], intact=True)
-        if not parts:
-            parts.append(_compare(intact, intact[None], labels, temperature))
-        parts.append(_compare(intact, ablated, labels, temperature))
-        keys += [key for key, _ in some]
-    tables = (np.concatenate(each) for each in list(zip(*parts, strict=True))[:3])
-    return keys, Outcome(*tables, parts[0].classes)
-
-
-def _compare(intact: Tensor, ablated: Tensor, labels: Tensor, temperature: float) -> Outcome:
-    """Logits [batch, classes] and [conditions, batch, classes]."""
-    p, q = (float64(x / temperature).log_softmax(-1) for x in (intact, ablated))
-    labels = labels.to(q.device)
-    kl = (p.exp() * (p - q)).sum(-1).clamp(min=0)
-    own = q.gather(-1, labels.expand(len(q), -1).unsqueeze(-1))
-    others = q.scatter(-1, labels.expand(len(q), -1).unsqueeze(-1), -math.inf).logsumexp(-1)
-    right = q.argmax(-1) == labels
-    numbers = (x.numpy(force=True) for x in (kl, right, own.squeeze(-1) - others))
-    return Outcome(*numbers, q.shape[-1])
-
-
 def _profile(
     run: Minibatch, keys: list[Key], outcome: Outcome, labels: Tensor, about: dict
 ) -> AblationProfile:
@@ -167,7 +151,7 @@ def _profile(
     images, last = len(run.index), len(run.ranks) - 1
     margins = {name: np.zeros((images, 3), np.float32) for name in ("removed", "kept")}
     draws = {order: draw + 1 for order, draw, _ in sorted(keys) if order not in margins}
-    tables = {}
+    tables, place = {}, {}
     for name in ("kl", "right", "margin"):
         intact, *rows = getattr(outcome, name)
         table = {o: np.empty((draws[o], images, last + 1), np.float32) for o in draws}
@@ -176,9 +160,14 @@ def _profile(
                 table[order][draw, :, at] = row
             elif name == "margin":
                 margins[order][:, at] = row
+        place[name] = {o: table.pop(o)[:, :, 0] for o in PLACE if o in table}
         for each in table.values():
             each[:, :, 0], each[:, :, last] = intact, table["top"][0, :, last]
         tables[name] = table
+    masses = {
+        order: np.stack([run.masses[order, draw].numpy(force=True) for draw in range(draws[order])])
+        for order in tables["kl"]
+    }
     return AblationProfile(
         ranks=run.ranks,
         n=run.n,
@@ -186,6 +175,8 @@ def _profile(
         index=run.index.numpy(force=True),
         labels=labels.numpy(force=True),
         **tables,
+        mass={order: mass.astype(np.float32) for order, mass in masses.items()},
+        place=place,
         overlap_removed=margins["removed"],
         overlap_kept=margins["kept"],
         alone=np.full((images, run.n), np.nan, np.float32),
