@@ -12,9 +12,9 @@ from utils.stimuli import objects2 as objects
 
 # sha256 of the first 100 images as uint8: a change voids every trained model.
 GOLDEN = {
-    "train": "90a6882b02e679ff21ec561ad769861068e17100f89a18fe47dc5120d4f17ae6",
-    "validation": "80528587f1a8120b79573ff699525960d631a4addbdd01f148160aed19ae2bec",
-    "test": "bba35fe4c851d859aab7f27991254497e09e339bc7e2e291d6e8632536ed2bc4",
+    "train": "841e9721cad367e413a05c6e70bb8810131f3e77e0846e19d65d4db4779a9412",
+    "validation": "00df3c0d3d498abb4bb2ffa3a8c03f559a67f0e31a3f9c31af5ed5a45da0f169",
+    "test": "da697dc61f6719768ccc07c1442b4780452155e73ff1380755f6abbd9c3b2ba4",
 }
 
 

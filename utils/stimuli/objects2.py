@@ -79,6 +79,7 @@ INSIDE = 0.8  # least share of the object that lies in the picture
 TILE = 1.1  # least side of a tile, in sides of a crop
 DEALS = 2000  # random deals of the tiles, of which the one with the most similar splits is taken
 _STREAMS = {"train": 0, "validation": 1, "test": 2, "cue_conflict": 3}
+MIRRORED = 5  # the symmetry of a square, of eight, that swaps left and right
 _BLOB, _OBJECT_NOISE, _GROUND_NOISE = 1, 2, 3
 
 
@@ -162,7 +163,7 @@ class Recipe:
     centre: tuple[float, float]
     object_crop: tuple[str, int, int, int]  # photograph, left, top, side
     ground_crop: tuple[str, int, int, int] | None  # None: 1/f noise
-    flips: tuple[int, int]  # element of the square's symmetry group for object and ground
+    flips: tuple[int, int]  # whether the object's texture is mirrored; symmetry of the ground
     luminance: tuple[float, float]  # mean of object and ground
     contrast: tuple[float, float]
     tint: np.ndarray  # [2, 3] gains of the colour channels of object and ground
@@ -206,7 +207,7 @@ def draw(
         centre=tuple(centre.tolist()),
         object_crop=_crop(rng, photograph, tiles, zoom),
         ground_crop=_crop(rng, ground, tiles, BACKGROUND_ZOOM) if natural else None,
-        flips=tuple(rng.integers(8, size=2).tolist()),
+        flips=tuple(rng.integers([2, 8]).tolist()),
         luminance=(middle + half, middle - half),
         contrast=(float(rng.uniform(*OBJECT_CONTRAST)), float(rng.uniform(*GROUND_CONTRAST))),
         tint=1 + rng.uniform(-TINT, TINT, size=(2, 3)),
@@ -373,7 +374,7 @@ def render(recipe: Recipe) -> np.ndarray:
     """Return the picture of a recipe, uint8 [3, 32, 32]."""
     alpha = mask(recipe)
     surfaces = (
-        _cut(recipe.object_crop, recipe.flips[0])
+        _cut(recipe.object_crop, MIRRORED * recipe.flips[0])
         if recipe.texture >= 0
         else _noise(np.random.default_rng([*recipe.key, _OBJECT_NOISE]), exponent=0.5),
         _cut(recipe.ground_crop, recipe.flips[1])
