@@ -92,10 +92,11 @@ def placement_overlap(
 ) -> PlacementOverlap:
     """Placement overlap O = (G_avg − G_perm)/(G_per-head − G_perm): 0 independent, 1 identical.
 
-    The mean of sparse maps is denser than they are on average; O says how much of that the heads' placement
-    spares. `maps` [batch, heads, keys] non-negative (see patch_rows) → PlacementOverlap; the Ginis
-    in O are means over the batch; negative O: heads avoid each other's places. NaN where permuting
-    changes nothing (uniform maps). ValueError for other shapes, one head, NaN or negative values.
+    The mean of sparse maps is denser than they are on average; O says how much of that the heads'
+    placement spares. `maps` [batch, heads, keys] non-negative (see patch_rows) → PlacementOverlap;
+    the Ginis in O are means over the batch; negative O: heads avoid each other's places. NaN where
+    permuting changes nothing (uniform maps). ValueError for other shapes, one head, NaN or negative
+    values.
     The Gini index is hurley2009comparing's; O is the book's own. Chapter 3.
     """
     maps = float_responses(maps, "placement_overlap")
