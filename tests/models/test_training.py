@@ -135,6 +135,7 @@ def test_a_tiny_model_learns(name, tiny_data, tiny_recipe, tmp_path):
     assert record["views"] == 8 * 300
     assert record["training_flops"] == 3 * record["flops"] * 2400
     assert {"recipe", "seconds", "device", "versions", "commit", "params"} <= record.keys()
+    assert record["images_sha256"] == tiny_data.digest
 
 
 @pytest.mark.parametrize(

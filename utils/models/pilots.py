@@ -14,7 +14,8 @@ def table(folder: Path) -> pd.DataFrame:
     """One row for each finished run in folder/<pilot>/<model>, sorted by pilot and model.
 
     Columns: pilot, model, parts of the recipe, views, loss (nats) and validation accuracy in [0, 1]
-    at the end, seconds, commit. Raises FileNotFoundError if there is none.
+    at the end, seconds, what tells the images apart, commit. Raises FileNotFoundError if there is
+    none.
     """
     rows = []
     for file in sorted(Path(folder).rglob("record.json")):
@@ -30,6 +31,7 @@ def table(folder: Path) -> pd.DataFrame:
                 "loss": end["train_loss"],
                 "accuracy": end["validation_accuracy"],
                 "seconds": record["seconds"],
+                "images": record["images_sha256"][:12],
                 "commit": record["commit"],
             }
         )
