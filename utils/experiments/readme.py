@@ -58,8 +58,8 @@ Trained weights; ablations by zero. Scope *all*: Gini indices averaged over laye
 layers together; the same of one layer, at a share of the depth, is folded away below each. N is
 necessity, K sufficiency, N_place the place index, which is small even where place is all that
 counts; "undefined" counts models without the number, such as those that do not surely rely on what
-is ablated, by the accuracy lost on the pictures at hand. A family is listed once each of its designs
-is recorded.
+is ablated, by the accuracy lost on the pictures at hand. A family is listed once each of its
+designs is recorded.
 """
 TEXTURES_HEAD = """\
 ## A fault of the test pictures of objects
