@@ -1,9 +1,16 @@
+import json
+import threading
+from copy import deepcopy
+
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from experiments.images import Images
 from torch.testing import assert_close
 
+from utils.__main__ import main
+from utils.experiments import ablating, sweep_commands
 from utils.experiments.ablating import Ablate, ablatable
 from utils.experiments.catalogue import EXPERIMENTS, VIT_AND_CNN
 from utils.experiments.layers import at_scope
@@ -14,12 +21,17 @@ from utils.models import zoo
 from utils.probes import Ablator
 
 
-def sweep(file, model="vit-d2-h2", unit="attention", scope="last", replaced_by="zero"):
+def sweep(
+    file, model="vit-d2-h2", unit="attention", scope="last", replaced_by="zero", bad=(), **more
+):
     settings = dict(unit=unit, scope=scope, replaced_by=replaced_by)
-    images = Images(20)
-    with Ranks() as ranks:
-        conditions = [Condition(model, True, settings)]
-        return Sweep(conditions, Ablate(5, 2, 0), lambda _: images, 20, 8, file, {}, ranks)
+    settings |= {key: more.pop(key) for key in ("ordered_by",) if key in more}
+    images = Images(20, bad)
+    task = Ablate(5, 2, 0, more.pop("images", None))
+    with Ranks() as alone:
+        conditions = [more.get("condition", Condition)(model, True, settings)]
+        ranks, size = more.get("ranks", alone), more.get("size", 8)
+        return Sweep(conditions, task, lambda _: images, 20, size, file, {}, ranks)
 
 
 def direct(model, layers, value, **profiled):
@@ -112,3 +124,172 @@ def test_vit_and_cnn_are_compared_at_equal_accuracy():
     assert [declared.count(model) for model in VIT_AND_CNN] == [1, 1, 2, 3]
     accuracy = zoo.catalog("objects").set_index("name")["accuracy"][list(VIT_AND_CNN)]
     assert accuracy.max() - accuracy.min() < 0.01
+
+
+@pytest.fixture
+def second(monkeypatch):
+    monkeypatch.setattr(ablating, "SECOND", True)
+
+
+@pytest.fixture(autouse=True)
+def first(monkeypatch, request):
+    if "second" not in request.fixturenames:
+        monkeypatch.setattr(ablating, "SECOND", False)
+
+
+NEW = ("margin", "mass", "centre", "mean map", "damage", "existence", "top kept at")
+
+
+class Lively(Condition):
+    """Random weights under which attention matters; loading them leaves the generator alone."""
+
+    MODEL = zoo.create("vit-d2-h2")
+
+    def load(self):
+        model = deepcopy(self.MODEL)
+        with torch.no_grad():
+            for block in model.blocks:
+                block.attn.qkv.weight.mul_(12)
+                block.attn.proj.weight.mul_(12)
+            model.head.weight.mul_(60)
+        return model
+
+
+def test_the_first_edition_records_what_it_recorded(tmp_path):
+    sweep(tmp_path / "a").run()
+    table = pd.read_csv(tmp_path / "a.csv")
+    assert "ordered_by" not in table
+    assert set(table["order"].dropna()) == {"top", "bottom", "random", "matched", "shrink"}
+    assert not table["quantity"].str.contains("|".join(NEW)).any()
+
+
+@pytest.mark.parametrize(
+    ("model", "unit", "fixed"),
+    [
+        ("vit-d2-h2", "attention", {"centre", "mean map"}),
+        ("vit-d2-h2", "contribution", {"centre", "mean map"}),
+        ("vit-d2-h2", "head", {"mean map"}),
+        ("resnet-d8", "position", {"centre", "mean map"}),
+        ("resnet-d8", "group", {"mean map"}),
+    ],
+)
+def test_the_second_edition_adds_rows(tmp_path, second, model, unit, fixed):
+    assert not sweep(tmp_path / "a", model, unit).run().failed
+    table = pd.read_csv(tmp_path / "a.csv")
+    assert (
+        fixed
+        <= set(table["order"].dropna())
+        <= fixed | {*("top", "bottom", "random", "matched", "shrink")}
+    )
+    assert {"margin", "mass", "existence, KL", "reliance, margin"} <= set(table["quantity"])
+    placed = {"damage, permuted − removed, KL", "damage, uniform, margin"}
+    assert (placed <= set(table["quantity"])) == (unit in ("attention", "contribution"))
+    whole = table[(table["quantity"] == "mass") & (table["fraction"] == 1)]
+    np.testing.assert_allclose(whole["value"], 1)
+    notes = json.loads((tmp_path / "a.json").read_text())["conditions"]
+    assert ("does not rely" in str(notes)) == (unit != "head")  # two heads: no few per cent
+    undefined = table[table["note"] == "no reliance"]["quantity"]
+    assert {f"necessity N, {name}" for name in fixed} <= set(undefined)
+
+
+@pytest.mark.parametrize("unit", ["attention", "head"])
+def test_other_images_are_the_same_in_any_minibatches_and_the_next_if_damaged(tmp_path, unit):
+    tables = []
+    for size in (8, 5):
+        file = tmp_path / f"{size}"
+        given = dict(condition=Lively, replaced_by="resample", bad=[3, 4])
+        assert not sweep(file, unit=unit, size=size, **given).run().failed
+        tables.append(pd.read_csv(f"{file}.csv"))
+    pd.testing.assert_frame_equal(*tables, rtol=0, atol=1e-6)
+    assert tables[0].loc[tables[0]["quantity"] == "kl", "value"].max() > 1e-2
+
+
+class Threads:
+    """Ranks that are threads of this process."""
+
+    def __init__(self, rank, meeting, slots):
+        self.rank, self.world, self.main = rank, len(slots), rank == 0
+        self.meeting, self.slots, self.device = meeting, slots, torch.device("cpu")
+
+    def mine(self, minibatches):
+        return range(self.rank, minibatches, self.world)
+
+    def everywhere(self, part):
+        self.slots[self.rank] = part
+        self.meeting.wait(100)
+        parts = list(self.slots)
+        self.meeting.wait(100)
+        return parts
+
+    def gather(self, part):
+        parts = self.everywhere(part)
+        return parts if self.main else None
+
+    def together(self, work):
+        return self.everywhere(work())[self.rank]
+
+    def on_main(self, work):
+        return self.everywhere(work() if self.main else None)[0]
+
+
+@pytest.mark.parametrize("value", ["zero", "mean", "resample"])
+def test_two_ranks_record_what_one_does_of_the_first_images(tmp_path, second, value):
+    options = dict(condition=Lively, replaced_by=value, images=10, size=4)
+    sweep(tmp_path / "one", **options).run()
+    meeting, slots, failed = threading.Barrier(2), [None, None], []
+
+    def rank(number):
+        ranks = Threads(number, meeting, slots)
+        summary = sweep(tmp_path / "two", ranks=ranks, **options).run()
+        failed.append(summary.failed)
+
+    threads = [threading.Thread(target=rank, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [{}, {}]
+    one, two = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-5)
+    assert one.loc[one["quantity"] == "kl", "value"].max() > 1e-2
+    counts = one.set_index("quantity")["n"]
+    assert counts["existence, KL"] == 20
+    assert counts["reliance, KL"] == 10
+
+
+def test_an_order_is_recorded_beside_the_curves(tmp_path):
+    tables = {}
+    for order in ("own", "head-averaged", "contribution", "centre", "mean-map"):
+        file = tmp_path / order
+        given = {} if order == "own" else {"ordered_by": order}
+        assert not sweep(file, **given).run().failed
+        tables[order] = pd.read_csv(f"{file}.csv")
+        assert ("ordered_by" in tables[order]) == (order != "own")
+    curves = {
+        name: t[(t["quantity"] == "kl") & (t["order"] == "top")]["value"].values
+        for name, t in tables.items()
+    }
+    ends = [curve[[0, -1]] for curve in curves.values()]
+    np.testing.assert_allclose(ends, ends[:1] * 5, atol=1e-7)
+    inner = {tuple(curve[1:-1]) for curve in curves.values()}
+    assert len(inner) == 5
+    summary = sweep(tmp_path / "both", unit="contribution", ordered_by="centre").run()
+    assert "has an order of its own: leave 'centre' out" in str(summary)
+
+
+@pytest.mark.parametrize(
+    ("given", "settings"),
+    [
+        ("", {"unit": "attention", "replaced_by": "zero"}),
+        ("--unit head --value resample", {"unit": "head", "replaced_by": "resample"}),
+        ("--order mean-map", {"unit": "attention", "ordered_by": "mean-map"}),
+    ],
+)
+def test_the_command_takes_orders_values_and_heads(monkeypatch, given, settings):
+    seen = []
+    monkeypatch.setattr(sweep_commands, "_sweep", lambda *given: seen.append(given) or 0)
+    assert main(f"ablate vit-d2-h2 {given}".split()) == 0
+    ((_, _, _, conditions, configuration),) = seen
+    assert settings.items() <= conditions[0].items()
+    assert ("ordered_by" in conditions[0]) == ("order" in given)
+    assert configuration == {"ranks": 33, "draws": 8}

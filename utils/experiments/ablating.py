@@ -1,19 +1,26 @@
 """`python -m utils ablate`: what a model loses as the units of some layers are removed in order."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
+from utils.edition import SECOND
 from utils.experiments.layers import activations, at_scope
+from utils.measures.ablation_curves import FIXED, kept
+from utils.measures.ablation_outcomes import Others
 from utils.measures.ablation_profile import AblationProfile, ablation_profile
+from utils.measures.ablation_reliance import Reliance, reliance
+from utils.measures.ablation_units import mean_responses, units_of
 from utils.probes import Ablator, ActivationRecorder, AttentionProbe, attention_layers
+from utils.probes.ablation_draws import keyed_others
 from utils.probes.ablation_plans import block_names
 
 UNITS = {
     "attention": "what the class row (or all rows) attends to, patch by patch in each head",
+    "head": "whole heads, as the class row (or all rows) reads them",
     "channel": "channels of an activation layer",
     "position": "positions of an activation layer, all channels of each",
     "unit": "channels at positions of an activation layer",
@@ -27,7 +34,15 @@ PROFILED = {
     "output": {"unit": "position"},
     "group": {"unit": "unit", "groups": 64},
 }
-VALUES = ("zero", "mean", "renormalise")
+PLACED = ("attention", "contribution", "position", "output")  # units with a place in the image
+VALUES = ("zero", "mean", "renormalise", "resample")
+ORDERS = {
+    "own": "response",
+    "head-averaged": "head-averaged",
+    "contribution": "contribution",
+    "centre": "centre",
+    "mean-map": "mean map",
+}
 COLUMNS = ("quantity", "order", "k", "fraction", "value", "low", "high", "n", "note")
 
 
@@ -57,35 +72,63 @@ class PlannedAblator(Ablator):
 class Ablate:
     """The task of `python -m utils ablate` (see `run.Task`).
 
-    A condition's settings: `unit` of UNITS, `scope` of layers.SCOPES, `replaced_by` of VALUES.
+    A condition's settings: `unit` of UNITS, `scope` of layers.SCOPES, `replaced_by` of VALUES, and
+    maybe `ordered_by` of ORDERS.
     ranks : at most so many points on a curve; draws : random orders; seed : of these
+    images : only the first so many are profiled; means, other images and (in the second edition)
+        whether there is any reliance are of all
     """
 
-    def __init__(self, ranks: int, draws: int, seed: int) -> None:
-        self.ranks, self.draws, self.seed, self.columns = ranks, draws, seed, COLUMNS
+    def __init__(self, ranks: int, draws: int, seed: int, images: int | None = None) -> None:
+        self.ranks, self.draws, self.seed, self.images = ranks, draws, seed, images
+        self.columns = COLUMNS
 
     def run(self, model, condition, batches, ranks) -> tuple[list[dict], dict]:
         """Curves and summary, from all ranks' images, and the layers they are of."""
         unit, scope, value = (condition.settings[k] for k in ("unit", "scope", "replaced_by"))
+        profiled = _profiled(unit, condition.settings.get("ordered_by", "own"))
         layers = ranks.together(lambda: at_scope(ablatable(model, unit), scope))
+        options = dict(profiled, ranks=self.ranks, draws=self.draws, seed=self.seed)
+        if SECOND:
+            options["place_draws"] = self.draws if profiled["unit"] == "attention" else 0
+            options["fixed"] = FIXED if unit in PLACED else ("mean map",)
+
+        def averaged(measure: Callable[[Iterable], dict[str, Tensor]]) -> dict[str, Tensor]:
+            return _pooled(ranks.everywhere(ranks.together(lambda: _averaged(batches, measure))))
+
         means = {}
         if value == "mean":
-            parts = ranks.everywhere(ranks.together(lambda: _means(model, batches, layers)))
-            means = _pooled(parts)
+            means = averaged(lambda found: Ablator(model).fit_means(found, layers))
+        if "mean map" in (options.get("order"), *options.get("fixed", ())):
+            own = {k: v for k, v in profiled.items() if v not in FIXED}
+            units = units_of(model, layers, **own, seed=self.seed)
+            options["means"] = averaged(lambda found: mean_responses(units, found))
         self.ablator = PlannedAblator(model, means)
+        shared = dict(value=value, ablator=self.ablator)
+        if value == "resample":
+            shared["others"] = _others(batches.data, self.seed)
 
         def profile() -> AblationProfile | None:
-            if (found := _unless_empty(batches)) is None:
-                return None
-            options = dict(ranks=self.ranks, draws=self.draws, seed=self.seed)
-            options |= PROFILED.get(unit, {"unit": unit})
-            return ablation_profile(
-                model, found, layers, value=value, ablator=self.ablator, **options
-            )
+            if (found := _unless_empty(_first(batches, self.images))) is not None:
+                return ablation_profile(model, found, layers, **shared, **options)
+
+        def relied() -> Reliance | None:
+            if SECOND and (found := _unless_empty(batches)) is not None:
+                return reliance(model, found, layers, profiled["unit"], **shared)
 
         parts = ranks.gather(ranks.together(profile))
-        notes = {"layers": layers}
-        return ranks.on_main(lambda: (list(_rows([p for p in parts if p], self.seed)), notes))
+        everything = ranks.gather(ranks.together(relied))
+
+        def table() -> tuple[list[dict], dict]:
+            whole = AblationProfile.merged([part for part in parts if part])
+            known = [part for part in everything if part]
+            known = Reliance.merged(known) if known else None
+            notes = {"layers": layers}
+            if SECOND and kept(whole.ranks):
+                notes["sentence"] = whole.sentence(reliance=known)
+            return list(_rows(whole, self.seed, known)), notes
+
+        return ranks.on_main(table)
 
     def plan(self, model, condition, batches) -> str:
         """How the ablations of the last `run` were done."""
@@ -95,9 +138,9 @@ class Ablate:
 def ablatable(model: nn.Module, unit: str) -> list[str]:
     """The layers that have such units, in the order in which the model comes to them.
 
-    unit : one of UNITS. Those of attention are in layers with a map over positions, outputs in
-        blocks, all others in activation functions that put out more than one position. ValueError
-        if there are none.
+    unit : one of UNITS. Heads and what they attend to are in layers with a map over positions,
+        outputs in blocks, all others in activation functions that put out more than one position.
+        ValueError if there are none.
     """
     parameter = next(model.parameters())
     image = torch.zeros(1, *resolve_model_data_config(model)["input_size"]).to(parameter)
@@ -106,7 +149,7 @@ def ablatable(model: nn.Module, unit: str) -> list[str]:
         if not (blocks := block_names(model)):
             raise ValueError(f"{owner} is not made of blocks: choose another unit.")
         return blocks
-    if unit in ("attention", "contribution"):
+    if unit in ("attention", "contribution", "head"):
         if not attention_layers(model):
             raise ValueError(f"{owner} has no attention to ablate: choose another unit.")
         with torch.no_grad(), AttentionProbe(model, rows="all", reduce=_shape) as probe:
@@ -131,20 +174,63 @@ def _unless_empty(batches: Iterable) -> Iterator | None:
     return None if first is None else chain([first], found)
 
 
-def _means(model, batches, layers: list[str]) -> tuple[int, dict[str, Tensor]]:
-    """How many images this rank has, and the means over them of what the layers hold."""
+def _first(batches: Iterable, images: int | None) -> Iterator:
+    """The minibatches as far as their images are among the first so many (all if None)."""
+    for part in batches:
+        if images is None:
+            yield part
+            continue
+        chosen = part[-1] < images
+        if not chosen.any():  # a rank comes to its minibatches in order
+            return
+        yield tuple(each[chosen.to(each.device)] for each in part)
+
+
+def _profiled(unit: str, order: str) -> dict:
+    """What `ablation_profile` calls a unit and an order; ValueError if they do not go together."""
+    named = PROFILED.get(unit, {"unit": unit})
+    if order == "own":
+        return named
+    if "order" in named:
+        raise ValueError(f"The unit {unit!r} has an order of its own: leave {order!r} out.")
+    return named | {"order": ORDERS[order]}
+
+
+def _averaged(
+    batches: Iterable, measure: Callable[[Iterable], dict[str, Tensor]]
+) -> tuple[int, dict[str, Tensor]]:
+    """How many images this rank has, and what `measure` finds on average over them."""
     seen = 0
     if (found := _unless_empty(batches)) is None:
         return 0, {}
 
-    def images() -> Iterator[Tensor]:
+    def counted() -> Iterator:
         nonlocal seen
-        for part, *_ in found:
-            seen += len(part)
+        for part in found:
+            seen += len(part[0])
             yield part
 
-    means = Ablator(model).fit_means(images(), layers)
+    means = measure(counted())
     return seen, {layer: mean.cpu() for layer, mean in means.items()}
+
+
+def _others(data, seed: int) -> Others:
+    """Gives each image of a data set another one of it; the next where that is damaged."""
+
+    def image(own: int, chosen: int) -> Tensor:
+        for i in range(len(data)):
+            at = (chosen + i) % len(data)
+            images, _, index = data.batch(at, 1)
+            if len(index) and at != own:
+                return images
+        raise ValueError("There is no undamaged image beside the one that is ablated.")
+
+    def others(index: Tensor) -> Tensor:
+        index = index.cpu()
+        pairs = zip(index.tolist(), keyed_others(seed, index, len(data)).tolist(), strict=True)
+        return torch.cat([image(*pair) for pair in pairs])
+
+    return others
 
 
 def _pooled(parts: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
@@ -157,13 +243,14 @@ def _pooled(parts: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
     }
 
 
-def _rows(parts: list[AblationProfile], seed: int) -> Iterator[dict]:
+def _rows(whole: AblationProfile, seed: int, known: Reliance | None) -> Iterator[dict]:
     """The curves, one row a point, then the summary, one row a number with its interval."""
-    whole = AblationProfile.merged(parts)
     for point in whole.table().to_dict("records"):
         place = {key: point[key] for key in ("order", "k", "fraction")}
-        for quantity in ("kl", "accuracy"):
+        for quantity in ("kl", "accuracy", *(("margin", "mass") if SECOND else ())):
             yield {"quantity": quantity, **place, "value": point[quantity], "n": len(whole.index)}
-    for number in whole.summary(seed=seed).to_dict("records"):
+    for number in whole.summary(seed=seed, reliance=known).to_dict("records"):
         number["quantity"], number["value"] = number.pop("measure"), number.pop("estimate")
-        yield number
+        added = number["quantity"].endswith(", margin") or ", top kept" in number["quantity"]
+        if SECOND or not added:
+            yield number

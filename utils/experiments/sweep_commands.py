@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.experiments import behaving, measuring, representing
-from utils.experiments.ablating import UNITS, VALUES, Ablate
+from utils.experiments.ablating import ORDERS, UNITS, VALUES, Ablate
 from utils.experiments.layers import SCOPES
 from utils.experiments.ranks import Ranks
 from utils.experiments.run import Condition, Sweep
@@ -178,8 +178,16 @@ def add_ablate(commands) -> None:
         nargs="+",
         choices=VALUES,
         default=["zero"],
-        help="what stands for a removed unit: zero, its mean over the images, or, in attention "
-        "rows, zero with the rest scaled up (default: zero)",
+        help="what stands for a removed unit: zero, its mean over the images, what another image "
+        "has there (resample), or, in attention rows, zero with the rest scaled up (default: zero)",
+    )
+    parser.add_argument(
+        "--order",
+        choices=ORDERS,
+        default="own",
+        help="which units are the strongest: by each head's own response, by the mean over heads, "
+        "by the size of their contribution (both of attention), or the same for all images, by the "
+        "middle of the image or the mean response (default: own)",
     )
     parser.add_argument(
         "--ranks", type=positive, default=33, help="points on a curve (default: %(default)s)"
@@ -192,8 +200,9 @@ def add_ablate(commands) -> None:
 
 def ablate(options: argparse.Namespace, ranks: Ranks) -> int:
     """Do what `python -m utils ablate` was asked; the exit status."""
+    order = {} if options.order == "own" else {"ordered_by": options.order}
     settings = [
-        {"unit": options.unit, "scope": scope, "replaced_by": value}
+        {"unit": options.unit, "scope": scope, "replaced_by": value, **order}
         for scope in dict.fromkeys(options.scope)
         for value in dict.fromkeys(options.value)
     ]
