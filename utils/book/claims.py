@@ -639,11 +639,11 @@ def holm(p: dict[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def verdicts(evidence: pd.DataFrame) -> list[Verdict]:
+def verdicts(evidence: pd.DataFrame, claims: tuple[Claim, ...] = CLAIMS) -> list[Verdict]:
     """One verdict for every claim and each of its rungs, by the rules fixed beforehand.
 
     evidence : columns EVIDENCE; one row for each criterion, rung and variant; p may be NaN where a
-        criterion is no test.
+        criterion is no test. claims : the rules, those of the first edition or of another
     A claim of the Holm family that its intervals support is undecided when the adjusted p of its
     weakest criterion is .05 or more. Raises ValueError for missing columns, for evidence of a claim
     or criterion that was not declared, and for a repeated row.
@@ -652,7 +652,7 @@ def verdicts(evidence: pd.DataFrame) -> list[Verdict]:
         raise ValueError(f"The evidence lacks the columns {', '.join(sorted(missing))}.")
     declared = {
         (claim.id, criterion.name, variant)
-        for claim in CLAIMS
+        for claim in claims
         for criterion in (*claim.criteria, *filter(None, [claim.fallback]))
         for variant in criterion.variants
     }
@@ -660,7 +660,7 @@ def verdicts(evidence: pd.DataFrame) -> list[Verdict]:
     if strangers := [row for row in rows if row not in declared]:
         raise ValueError(
             f"No rule was declared for {strangers[0]}: evidence is judged by the criteria and "
-            "variants in CLAIMS alone."
+            "variants that its claims declare, alone."
         )
     keys = ["claim", "criterion", "rung", "variant"]
     if evidence.duplicated(keys).any():
@@ -669,10 +669,10 @@ def verdicts(evidence: pd.DataFrame) -> list[Verdict]:
     found = {}
     for rung in RUNGS:
         here = evidence[evidence["rung"] == RUNGS[rung]]
-        claims = [claim for claim in CLAIMS if rung in claim.rungs]
-        p = {claim.id: _weakest(claim, here) for claim in claims if claim.holm}
+        asked = [claim for claim in claims if rung in claim.rungs]
+        p = {claim.id: _weakest(claim, here) for claim in asked if claim.holm}
         adjusted = holm({name: value for name, value in p.items() if not math.isnan(value)})
-        for claim in claims:
+        for claim in asked:
             verdict = _verdict(claim, RUNGS[rung], here[here["claim"] == claim.id])
             if verdict.verdict == SUPPORTED and adjusted.get(claim.id, 0.0) >= 0.05:
                 verdict = Verdict(claim.id, RUNGS[rung], UNDECIDED, "after Holm's adjustment")
@@ -682,4 +682,4 @@ def verdicts(evidence: pd.DataFrame) -> list[Verdict]:
                     claim.id, RUNGS[rung], NOT_TESTED, f"{claim.needs} is {needed.verdict}"
                 )
             found[claim.id, rung] = verdict
-    return [found[claim.id, rung] for claim in CLAIMS for rung in RUNGS if rung in claim.rungs]
+    return [found[claim.id, rung] for claim in claims for rung in RUNGS if rung in claim.rungs]

@@ -4,7 +4,7 @@ Every number is of trained models: one point each, intervals over seeds and size
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
@@ -51,11 +51,18 @@ KEYS = ["measure", *ABLATED]
 NUMBERS = ("slope", "low", "high", "p", "detectable")
 
 
-def values(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.DataFrame:
+def values(
+    rung: str,
+    loss: float | None = None,
+    out: Path = RESULTS,
+    profiles: Mapping[str, str] = OF_PROFILES,
+    order: str = "own",
+) -> pd.DataFrame:
     """One row for every model and number: model, KEYS, value; what is not recorded yet is left out.
 
     scope : one of layers.SCOPES; of sparseness "all" is the mean over layers, of ablations all
         layers at once. loss : of models at equal loss, as `replicate` recorded them
+    profiles : quantity of an ablation → measure; order : by which the units were ablated
     """
     parts = [pd.DataFrame(columns=["model", *KEYS, "value"])]
     for name, declared in EXPERIMENTS.items():
@@ -64,8 +71,9 @@ def values(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.Data
             continue
         table = pd.read_csv(file)
         if declared.command == "ablate":
-            chosen = table[table["quantity"].isin(OF_PROFILES)]
-            chosen = chosen.assign(measure=chosen["quantity"].map(OF_PROFILES))
+            orders = table["ordered_by"].fillna("own") if "ordered_by" in table else "own"
+            chosen = table[table["quantity"].isin(profiles) & (orders == order)]
+            chosen = chosen.assign(measure=chosen["quantity"].map(profiles))
             parts.append(chosen[["model", *KEYS, "value"]])
         elif declared.command == "measure":
             parts.append(pd.DataFrame(_by_scope(table[table["quantity"].isin(OF_LAYERS)])))

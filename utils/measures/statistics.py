@@ -7,7 +7,7 @@ the SD of all conditions pooled. Chapter 2.2.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -107,6 +107,63 @@ def mean_over(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     error = stats.sem(known)
     interval = _t_interval(float(known.mean()), error, len(known) - 1, confidence)
     return Estimate(*interval, len(known), undefined)
+
+
+def unequal(plus: Sequence[float], minus: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """The difference of two means over models [models], each kind with an SD of its own (Welch).
+
+    Infinite interval where a kind has a single model with a value; ValueError where it has none.
+    For kinds that scatter unlike; see `contrast` for conditions that share one SD. Chapter 2.2.
+    """
+    kinds = [_defined(values) for values in (plus, minus)]
+    (a,), (b,) = (known for known, _ in kinds)
+    undefined = sum(lacking for _, lacking in kinds)
+    if not (len(a) and len(b)):
+        raise ValueError("One of the two kinds has no model with a value.")
+    gap, n = float(a.mean() - b.mean()), len(a) + len(b)
+    if min(len(a), len(b)) < 2:
+        return Estimate(gap, -np.inf, np.inf, np.nan, n, undefined)
+    parts = [(np.var(x, ddof=1) / len(x), len(x) - 1) for x in (a, b)]
+    error = sum(part for part, _ in parts)
+    freedom = error**2 / sum(part**2 / df for part, df in parts) if error else n - 2
+    return Estimate(*_t_interval(gap, np.sqrt(error), freedom, confidence), n, undefined)
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Spearman's correlation of x and y [models], −1 … 1, interval and p by Fisher's z.
+
+    Its error is taken as √((1 + r²/2) / (n − 3)) (Bonett and Wright). ValueError for fewer than 5
+    models with both values; NaN where one does not vary. Chapter 5.2.
+    """
+    (x, y), undefined = _defined(x, y)
+    if len(x) < 5:
+        raise ValueError(f"A correlation needs at least 5 models with both values, not {len(x)}.")
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Estimate(np.nan, np.nan, np.nan, np.nan, len(x), undefined)
+    r = float(stats.spearmanr(x, y).statistic)
+    z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
+    error = np.sqrt((1 + r**2 / 2) / (len(x) - 3))
+    half = stats.norm.ppf((1 + confidence) / 2) * error
+    low, high, p = np.tanh(z - half), np.tanh(z + half), 2 * stats.norm.sf(abs(z) / error)
+    return Estimate(r, float(low), float(high), float(p), len(x), undefined)
+
+
+def share_over(
+    values: Sequence[float], fewest: int = 5, samples: int = 2000, seed: int = 0
+) -> Estimate:
+    """The mean of shares 0 … 1 [models], such as of a model's layers, bootstrapped over models.
+
+    From 0 to 1 for fewer than `fewest` models: a bootstrap over three covers far too little. No p.
+    ValueError if no model has a value. Chapter 2.2.
+    """
+    (known,), undefined = _defined(values)
+    if not len(known):
+        raise ValueError("No model has a share to take the mean of.")
+    if len(known) < fewest:
+        return Estimate(float(known.mean()), 0.0, 1.0, np.nan, len(known), undefined)
+    drawn = bootstrap_means({"share": known}, samples, seed)["share"]
+    found = percentiles(drawn, len(known), undefined=undefined)
+    return replace(found, p=np.nan)
 
 
 def _t_interval(
