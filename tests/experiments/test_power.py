@@ -1,10 +1,20 @@
 """How often a rule says what: known limits, and the Δ that the second edition's rules declare."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from utils.book import claims, rules
-from utils.experiments.power import Design, Reading, _combined, smallest_delta, verdicts
+from utils.experiments.power import (
+    TRENDS,
+    Design,
+    Reading,
+    _combined,
+    of_rules,
+    scatter,
+    smallest_delta,
+    verdicts,
+)
 
 DEPTH = Design.of((2, 4, 6, 8, 12), 3)
 CNN = Design.of((8, 14, 20, 32, 44), 3)
@@ -83,3 +93,26 @@ def test_too_few_networks_and_sizes_that_do_not_vary_are_refused():
         verdicts(Design.of((2, 4), 1), [Reading(0.1, 0.05)])
     with pytest.raises(ValueError, match="do not vary"):
         verdicts(Design((2.0, 4.0, 8.0, 16.0), (2.0, 4.0, 8.0, 16.0)), [Reading(0.1, 0.05)])
+
+
+def test_the_declared_families_are_simulated_by_the_declared_rules():
+    table = of_rules(repetitions=400)
+    assert set(table["claim"]) == set(TRENDS)
+    for claim, design in (("hu4", DEPTH), ("hu5", CNN)):
+        own = table[table["claim"] == claim]
+        assert set(own["networks"]) == {len(design.sizes)}
+        assert at(own, 2, claims.SUPPORTED) >= 0.75
+    assert Design.of_family("depth").sizes == tuple(3 * [2.0, 4.0, 6.0, 8.0, 12.0])
+    assert set(Design.of_family("decoupled").held) == {4.0, 8.0, 16.0, 32.0}
+
+
+def test_the_scatter_of_pilots_is_pooled_within_designs():
+    rng = np.random.default_rng(0)
+    shared = rng.standard_normal(4000)
+    found = pd.DataFrame({"N": 0.1 * shared, "half kept": 0.3 * shared})
+    found["N"] += np.repeat(rng.standard_normal(1000), 4)  # of designs
+    sds, correlation = scatter(found, np.repeat(np.arange(1000), 4))
+    assert sds == pytest.approx({"N": 0.1, "half kept": 0.3}, rel=0.05)
+    assert correlation == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="no scatter"):
+        scatter(found[:3], [0, 1, 2])

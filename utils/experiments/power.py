@@ -6,18 +6,24 @@ of repetitions; `smallest_delta` finds the Δ at which a true 2Δ is found often
 simulated is the verdict of a claim, not the significance of one line.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from utils.book import rules
 from utils.book.claims import MIXED, NOT_SUPPORTED, SUPPORTED, UNDECIDED
+from utils.experiments.trends import HELD, SWEEPS
+from utils.models.architectures import Spec
+from utils.models.families import FAMILIES
 
 OUTCOMES = (SUPPORTED, MIXED, UNDECIDED, NOT_SUPPORTED)
 EFFECTS = (0, 1, 2, 4)  # in Δ
 FOUND = 0.8  # of repetitions in which 2Δ is to be found
+TRENDS = {"hu4": "depth", "hu5": "cnn-depth", "hu6": "decoupled"}  # claim → its family
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,13 @@ class Design:
         """Every size at every held size, with so many seeds."""
         pairs = [(x, y) for x in sizes for y in held for _ in range(seeds)]
         return cls(*(tuple(map(float, each)) for each in zip(*pairs, strict=True)))
+
+    @classmethod
+    def of_family(cls, family: str) -> "Design":
+        """The networks that a family of sweeps declares."""
+        specs = [Spec.parse(name) for name in FAMILIES[family].members()]
+        columns = [SWEEPS[family], *([HELD[family]] if family in HELD else [])]
+        return cls(*(tuple(float(getattr(s, column)) for s in specs) for column in columns))
 
 
 @dataclass(frozen=True)
@@ -114,6 +127,42 @@ def smallest_delta(
         middle = (low * high) ** 0.5
         low, high = (low, middle) if power(middle) >= found else (middle, high)
     return [high * reading.delta for reading in readings]
+
+
+def of_rules(
+    seed_sd: Mapping[str, float] = rules.SEED_SD, correlation: float = 0.0, **options
+) -> pd.DataFrame:
+    """`verdicts` of each of TRENDS by the declared Δ and families, with a column claim.
+
+    seed_sd : criterion → SD of seeds, such as `scatter` finds in pilots; options as of `verdicts`,
+        with rules.TRENDS claims adjusted together
+    """
+    parts = []
+    for claim, family in TRENDS.items():
+        readings = [
+            Reading(seed_sd[each.name], each.rule.delta) for each in rules.BY_ID[claim].criteria
+        ]
+        design = Design.of_family(family)
+        found = verdicts(design, readings, correlation, **{"tests": rules.TRENDS} | options)
+        parts.append(found.assign(claim=claim, networks=len(design.sizes)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def scatter(readings: pd.DataFrame, designs: Sequence) -> tuple[dict[str, float], float]:
+    """The SD of seeds of each reading, pooled over designs, and their mean correlation.
+
+    readings : one row a network, one column a reading, in the direction that the claim counts as
+        one; designs : of the rows, equal for seeds of one. ValueError if none has two seeds.
+    """
+    groups = readings.groupby(list(designs), sort=False)
+    left = readings - groups.transform("mean")
+    freedom = len(readings) - groups.ngroups
+    if freedom < 1:
+        raise ValueError("Without two seeds of some design there is no scatter to simulate.")
+    sds = ((left**2).sum() / freedom) ** 0.5
+    related = left.corr()
+    pairs = [float(related.loc[a, b]) for a, b in combinations(readings.columns, 2)]
+    return sds.to_dict(), float(np.mean(pairs)) if pairs else 0.0
 
 
 def _regressor(design: Design) -> tuple[np.ndarray, np.ndarray]:
