@@ -1,7 +1,6 @@
 """From nothing to a slope with an interval, by the commands that make the book's results."""
 
 import json
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,6 +10,7 @@ from utils.__main__ import main
 from utils.experiments import catalogue, replicating, trends
 from utils.experiments.evidence import evidence
 from utils.models import families, queue, zoo
+from utils.stimuli.views import Fixed
 
 NAMES = ("vit-d1-h2-w8", "vit-d2-h2-w8")
 EXPERIMENT = catalogue.Experiment(
@@ -29,7 +29,7 @@ def tiny_project(monkeypatch, tmp_path):
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(10, (300,), generator=generator)
     noise = 0.1 * torch.rand(300, 3, 32, 32, generator=generator)
-    images = SimpleNamespace(images=labels.view(-1, 1, 1, 1) / 10 + noise, labels=labels)
+    images = Fixed(labels.view(-1, 1, 1, 1) / 10 + noise, labels)
     monkeypatch.setattr(queue, "splits", lambda rung: queue.Splits(*[images] * 3, "dots"))
     monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
     family = families.Family("layers of a tiny ViT", NAMES, seeds=2)
@@ -42,7 +42,7 @@ def tiny_project(monkeypatch, tmp_path):
 
 
 def train(folder, *arguments):
-    run = ["train", *arguments, "--epochs", "2", "--out", str(folder / "runs")]
+    run = ["train", *arguments, "--set", "epochs=2", "descent=1.5", "--out", str(folder / "runs")]
     return main(run)
 
 

@@ -126,7 +126,7 @@ if SECOND:
         ),
     }
     STAGES = (("pair",), ("live",), FLOOR, ("more",))
-KEPT = ("pair", "live", *FLOOR) if SECOND else tuple(FAMILIES)
+KEPT = ("pair", "live", *FLOOR) if SECOND else None  # None: there is room for all
 
 
 def declared_on(rung: str, family: str) -> bool:
@@ -139,7 +139,7 @@ def keeps(name: str) -> bool:
     """Whether the zoo keeps the weights of a model, and not only its hash, recipe and results: of
     those that chapters load and of the floor; of any that no family has."""
     families = [key for key, family in FAMILIES.items() if name in family.members()]
-    return not families or not set(families).isdisjoint(KEPT)
+    return KEPT is None or not families or not set(families).isdisjoint(KEPT)
 
 
 def missing(families: list[str] | None = None) -> list[str]:
