@@ -10,6 +10,7 @@ The second edition of the set: objects roam over the whole picture, and the spli
 textures from tiles that are spread over the whole of every photograph.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -21,7 +22,6 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import uniform_filter
 from tqdm.auto import tqdm
 
-from utils.stimuli import photographs
 from utils.stimuli.objects import (
     BACKGROUND_ZOOM,
     BACKGROUNDS,
@@ -32,9 +32,9 @@ from utils.stimuli.objects import (
     Stimuli,
     _blob,
     _noise,
-    _standardise,
     outlines,
 )
+from utils.stimuli.photographs import luminance
 
 __all__ = ["SHAPES", "SIZE", "SPLITS", "TEXTURES", "cue_conflict", "draw", "load", "render"]
 
@@ -53,8 +53,11 @@ def _limits() -> tuple[float, float]:
 ACCURACY_CEILING, BEST_LOSS = _limits()
 
 # Parts of a photograph, (top, left, bottom, right), that hold one texture and nothing else: the
-# grain around the cell and not the cell, the cat's fur and not its eyes.
-PARTS = {"cell": (0, 0, 660, 330), "chelsea": (0, 96, 104, 344)}
+# grain around the cell and not the cell, the vessels of the retina and not its rim.
+PARTS = {
+    "cell": ((0, 0, 660, 330),),
+    "retina": ((250, 250, 1160, 1160),),
+}
 # Texture name → (scikit-image photograph, photograph pixels per image pixel).
 SOURCES = {
     "brick": ("brick", 3),
@@ -66,9 +69,10 @@ SOURCES = {
     "moon": ("moon", 1),
     "coins": ("coins", 2),
     "print": ("page", 2),
-    "fur": ("chelsea", 1),
+    "vessels": ("retina", 2),
 }
 TEXTURES = tuple(SOURCES)
+UPRIGHT = ("brick", "coins", "handwriting", "print")  # are mirrored; the others are turned, too
 
 AREA = (0.30, 0.40)  # share of the image that the whole object would cover
 ROTATION = 20.0  # degrees to either side
@@ -77,7 +81,8 @@ GROUND_CONTRAST = (0.05, 0.10)
 STEP = (0.08, 0.15)  # half the difference of mean luminance between object and ground
 INSIDE = 0.8  # least share of the object that lies in the picture
 TILE = 1.1  # least side of a tile, in sides of a crop
-DEALS = 2000  # random deals of the tiles, of which the one with the most similar splits is taken
+EVEN = 1e-6  # of luminance: rounding, and no texture
+DEALS = 20_000  # random deals of the tiles, of which the one with the most similar splits is taken
 _STREAMS = {"train": 0, "validation": 1, "test": 2, "cue_conflict": 3}
 MIRRORED = 5  # the symmetry of a square, of eight, that swaps left and right
 _BLOB, _OBJECT_NOISE, _GROUND_NOISE = 1, 2, 3
@@ -163,7 +168,7 @@ class Recipe:
     centre: tuple[float, float]
     object_crop: tuple[str, int, int, int]  # photograph, left, top, side
     ground_crop: tuple[str, int, int, int] | None  # None: 1/f noise
-    flips: tuple[int, int]  # whether the object's texture is mirrored; symmetry of the ground
+    symmetry: tuple[int, int]  # which of the eight of a square, of object and ground
     luminance: tuple[float, float]  # mean of object and ground
     contrast: tuple[float, float]
     tint: np.ndarray  # [2, 3] gains of the colour channels of object and ground
@@ -207,7 +212,7 @@ def draw(
         centre=tuple(centre.tolist()),
         object_crop=_crop(rng, photograph, tiles, zoom),
         ground_crop=_crop(rng, ground, tiles, BACKGROUND_ZOOM) if natural else None,
-        flips=tuple(rng.integers([2, 8]).tolist()),
+        symmetry=_symmetries(rng, TEXTURES[texture]),
         luminance=(middle + half, middle - half),
         contrast=(float(rng.uniform(*OBJECT_CONTRAST)), float(rng.uniform(*GROUND_CONTRAST))),
         tint=1 + rng.uniform(-TINT, TINT, size=(2, 3)),
@@ -218,6 +223,11 @@ def draw(
 def _cue(rng: np.random.Generator, label: int) -> int:
     other = (label + 1 + int(rng.integers(9))) % 10
     return label if rng.random() < CUE_VALIDITY else other
+
+
+def _symmetries(rng: np.random.Generator, texture: str) -> tuple[int, int]:
+    of_object, of_ground = rng.integers(8, size=2).tolist()
+    return MIRRORED * (of_object % 2) if texture in UPRIGHT else of_object, of_ground
 
 
 def _shift(outline: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -250,16 +260,8 @@ def _inside(sums: np.ndarray, shift: np.ndarray) -> float:
     return sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
 
 
-@cache
-def luminance(photograph: str) -> np.ndarray:
-    """The luminance of a photograph, or of that part of it that is used, [height, width]."""
-    whole = photographs.luminance(photograph)
-    top, left, bottom, right = PARTS.get(photograph, (0, 0, *whole.shape))
-    return whole[top:bottom, left:right]
-
-
 class Tile(NamedTuple):
-    """A rectangle of `luminance`, in pixels, and the split that may cut from it."""
+    """A part of a photograph, in its pixels, and the split that may cut from it."""
 
     split: str
     top: int
@@ -272,33 +274,39 @@ class Tile(NamedTuple):
 def tiles(photograph: str, side: int) -> tuple[Tile, ...]:
     """The tiles of a photograph for crops of that side, as they are dealt to the splits.
 
-    Tiles form a grid over the whole photograph; those that are blank all over are left out. A crop
-    lies within one tile, so that no two splits share a pixel, and the places of the crops of
-    different splits are at least a crop's side apart. Of the others half go to train, a quarter
-    each to validation and test, by that one of `DEALS` random deals in which the textures of the
-    splits are most alike.
+    Tiles form a grid over the photograph, or over its PARTS; those that are blank all over are left
+    out. A crop lies within one tile, so that no two splits share a pixel, and the places of the
+    crops of different splits are at least a crop's side apart. Half of the tiles go to train, a
+    quarter each to validation and test, by that one of `DEALS` random deals in which the textures
+    of the splits are most alike.
     """
-    rows, columns = (
-        np.linspace(0, extent, max(1, int(extent / (TILE * side))) + 1).round().astype(int).tolist()
-        for extent in luminance(photograph).shape
-    )
-    boxes = [(*pair, *other) for pair in pairwise(rows) for other in pairwise(columns)]
-    boxes = [(top, left, bottom, right) for top, bottom, left, right in boxes]
+    boxes = [
+        box
+        for part in PARTS.get(photograph, ((0, 0, *luminance(photograph).shape),))
+        for box in _grid(*part, TILE * side)
+    ]
     boxes = [box for box in boxes if _within(photograph, side, box).any()]
     parts = np.stack([_texture(photograph, side, box) for box in boxes])
     parts = (parts - parts.mean(0)) / parts.std(0)
     parts = np.concatenate([parts, parts**2 - 1], axis=1)  # [tiles, statistics], all of mean 0
     quarter = (len(boxes) + 2) // 4
-    splits = np.array(
-        ["validation"] * quarter + ["test"] * quarter + ["train"] * (len(boxes) - 2 * quarter)
-    )
-    rng = np.random.default_rng(0)
-    deals = np.stack([rng.permutation(splits) for _ in range(DEALS)])  # [deals, tiles]
-    apart = sum(
-        (((deals == split) @ parts) ** 2).sum(1) / (splits == split).sum() for split in SPLITS
-    )
-    dealt = deals[apart.argmin()].tolist()
+    counts = (len(boxes) - 2 * quarter, quarter, quarter)  # of train, validation and test
+    order = np.tile(np.repeat(np.arange(3), counts), (DEALS, 1))
+    deals = np.random.default_rng(0).permuted(order, axis=1)  # [deals, tiles]
+    apart = sum((((deals == k) @ parts) ** 2).sum(1) / counts[k] for k in range(3))
+    dealt = [tuple(SPLITS)[k] for k in deals[apart.argmin()]]
     return tuple(Tile(split, *box) for split, box in zip(dealt, boxes, strict=True))
+
+
+def _grid(top: int, left: int, bottom: int, right: int, least: float) -> Iterator[tuple]:
+    """Cut a rectangle into as many as possible with sides of at least that."""
+    rows, columns = (
+        np.linspace(start, stop, max(1, int((stop - start) / least)) + 1).round().astype(int)
+        for start, stop in ((top, bottom), (left, right))
+    )
+    for upper, lower in pairwise(rows.tolist()):
+        for near, far in pairwise(columns.tolist()):
+            yield upper, near, lower, far
 
 
 def _texture(photograph: str, side: int, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -374,10 +382,10 @@ def render(recipe: Recipe) -> np.ndarray:
     """Return the picture of a recipe, uint8 [3, 32, 32]."""
     alpha = mask(recipe)
     surfaces = (
-        _cut(recipe.object_crop, MIRRORED * recipe.flips[0])
+        _cut(recipe.object_crop, recipe.symmetry[0])
         if recipe.texture >= 0
         else _noise(np.random.default_rng([*recipe.key, _OBJECT_NOISE]), exponent=0.5),
-        _cut(recipe.ground_crop, recipe.flips[1])
+        _cut(recipe.ground_crop, recipe.symmetry[1])
         if recipe.ground_crop
         else _noise(np.random.default_rng([*recipe.key, _GROUND_NOISE]), exponent=1.0),
     )
@@ -389,6 +397,13 @@ def render(recipe: Recipe) -> np.ndarray:
         layers.append(grey * recipe.tint[k][:, None, None])  # [3, 32, 32]
     picture = alpha * layers[0] + (1 - alpha) * layers[1]
     return np.round(255 * np.clip(picture, 0, 1)).astype(np.uint8)
+
+
+def _standardise(surface: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Give a surface mean 0 and standard deviation 1 where it is seen; an even one stays even."""
+    surface = surface - np.average(surface, weights=weight)
+    spread = np.sqrt(np.average(surface**2, weights=weight))
+    return surface / spread if spread > EVEN else np.zeros_like(surface)
 
 
 def _render_all(recipes: list[Recipe]) -> Stimuli:
