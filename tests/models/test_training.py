@@ -86,6 +86,18 @@ def test_on_both_rungs_the_recipe_is_the_same_but_for_more_views_of_photographs(
         assert replace(photographs, epochs=objects.epochs, descent=objects.descent) == objects
 
 
+def test_phases_that_do_not_fit_into_the_epochs_are_refused():
+    with pytest.raises(ValueError, match=r"descent of 5\.5 do not fit into 2: set epochs, warmup"):
+        replace(recipe_of(Spec.parse("vit-d6-h4")), epochs=2)
+    with pytest.raises(ValueError, match="a descent of 0 do not fit"):
+        Recipe("adamw", 0.1, 0, descent=0)
+
+
+def test_muon_is_refused_for_a_model_without_blocks():
+    with pytest.raises(ValueError, match=r"nmuon is for the blocks .* SmallResNet has none"):
+        training._optimizer(build(Spec.parse("resnet-d8-w16")), Recipe("nmuon", 0.02, 0.0))
+
+
 def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else():
     model = build(Spec.parse("vit-d2-h2-w8"))
     recipe = Recipe("nmuon", 0.02, 0.0, fallback=0.05)

@@ -144,6 +144,7 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
         return 0
     if options.pilots:
         found = pilots.table(options.pilots)
+        RESULTS.mkdir(exist_ok=True)
         found.to_csv(RESULTS / "pilots.csv", index=False, lineterminator="\n")
         print(found.to_string(index=False))
         return 0

@@ -61,6 +61,13 @@ class Recipe:
     branches: tuple[float, ...] = ()
     branch: float = 0.2
 
+    def __post_init__(self) -> None:
+        if self.descent <= 0 or self.warmup < 0 or self.warmup + self.descent > self.epochs + 1e-9:
+            raise ValueError(
+                f"A warm-up of {self.warmup:g} epochs and a descent of {self.descent:g} do not fit "
+                f"into {self.epochs:g}: set epochs, warmup and descent together."
+            )
+
     def lr_at(self, epochs: float) -> float:
         """The learning rate after that many epochs, which may be a fraction."""
         if epochs < self.warmup:
@@ -96,8 +103,8 @@ RECIPES = {
 EPOCHS = {"objects": TRANSFORMER.epochs, "cifar10": 10}
 VIEWS = {"objects": 50_000, "cifar10": 45_000}  # of an epoch
 
-
-# On the objects of the second edition, chosen by the pilots in results/second/pilots.csv.
+# On the objects of the second edition. Not settled yet: pilots on validation are to choose the
+# epochs, the descent and the levels of the branches before the first model is published.
 BRANCHES = (1.0, 0.6)
 MUON = Recipe(
     "nmuon",
@@ -177,6 +184,11 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     settings = dict(lr=recipe.lr, weight_decay=recipe.weight_decay)
     if "muon" not in recipe.optimizer:
         return create_optimizer_v2(model, recipe.optimizer, fused=True, **settings)
+    if not hasattr(model, "blocks"):
+        raise ValueError(
+            f"{recipe.optimizer} is for the blocks of a Transformer, and {type(model).__name__} "
+            "has none: set another optimizer."
+        )
     inner = {id(p) for block in model.blocks for p in block.parameters() if p.ndim == 2}
     groups = ({"params": []}, {"params": [], "use_fallback": True})
     for parameter in model.parameters():
