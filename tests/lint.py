@@ -35,7 +35,7 @@ DRAWING_MODULES = ("matplotlib", "seaborn", "utils.book.plotting", "IPython.disp
 DRAWING_METHODS = {"bar", "barh", "boxplot", "errorbar", "hist", "imshow", "plot", "scatter"}
 HARMLESS = {
     "utils.book.plotting.use_style",
-    "utils.book.plotting.source",
+    "experiments.evidence.captions.source",
     "matplotlib.pyplot.close",
 }
 WIDGETS = "utils.book.widgets"

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from utils.__main__ import main
+from experiments.__main__ import main
 from utils.stimuli.minibatches import Dataset
 
 
@@ -125,7 +125,7 @@ def test_ctrl_c_is_answered_by_one_sentence(photographs, tmp_path, capsys, monke
 
     monkeypatch.setattr(Dataset, "batch", interrupted)
     assert measure("--data", photographs, "--out", tmp_path / "a") == 130
-    assert "measure: The sweep was interrupted: 0 of 1 condition safe" in (capsys.readouterr().err)
+    assert "measure: The job was interrupted: 0 of 1 condition safe" in (capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("command", ["measure", "ablate"])
@@ -133,7 +133,7 @@ def test_help_says_how_with_examples_and_what_the_exit_status_means(command, cap
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
     said = capsys.readouterr().out
-    assert f"python -m utils {command} vit-d6-h4" in said
+    assert f"python -m experiments {command} vit-d6-h4" in said
     assert "exit status: 0 all done" in said
 
 

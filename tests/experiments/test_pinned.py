@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from utils.experiments.ablating import ablatable
-from utils.experiments.catalogue import IMAGENET
-from utils.experiments.collecting import merged
-from utils.experiments.layers import activations
-from utils.experiments.measuring import Measurement
-from utils.experiments.tables import rows
+from experiments.catalogue import IMAGENET
+from experiments.metrics import merged
+from experiments.tasks.ablate import ablatable
+from experiments.tasks.measure import Measurement
+from experiments.tasks.tables import rows
 from utils.models import zoo
+from utils.probes.anatomy import activations
 
 pytestmark = pytest.mark.slow
 PATCHES = 14 * 14

@@ -6,11 +6,14 @@ import pandas as pd
 import pytest
 import torch
 
-from utils.__main__ import main
-from utils.experiments import catalogue, replicating, trends
-from utils.experiments.evidence import evidence
-from utils.models import families, queue, zoo
-from utils.stimuli.views import Fixed
+from experiments import catalogue, groups
+from experiments import replicate as replicating
+from experiments.__main__ import main
+from experiments.evidence import trends
+from experiments.evidence.table import evidence
+from experiments.training import queue
+from experiments.training.views import Fixed
+from utils.models import zoo
 
 NAMES = ("vit-d1-h2-w8", "vit-d2-h2-w8")
 EXPERIMENT = catalogue.Experiment(
@@ -18,23 +21,23 @@ EXPERIMENT = catalogue.Experiment(
     "measure",
     dict(measures=["accuracy", "attention"]),
     n=60,
-    families=("tiny",),
+    groups=("tiny",),
     random=True,
 )
 
 
 @pytest.fixture
 def tiny_project(monkeypatch, tmp_path):
-    """A family of two models with two seeds, one experiment, 300 images, and nothing trained."""
+    """A group of two models with two seeds, one experiment, 300 images, and nothing trained."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(10, (300,), generator=generator)
     noise = 0.1 * torch.rand(300, 3, 32, 32, generator=generator)
     images = Fixed(labels.view(-1, 1, 1, 1) / 10 + noise, labels)
     monkeypatch.setattr(queue, "splits", lambda rung: queue.Splits(*[images] * 3, "dots"))
     monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
-    family = families.Family("layers of a tiny ViT", NAMES, seeds=2)
-    for known in (families.FAMILIES, catalogue.FAMILIES, trends.FAMILIES):
-        monkeypatch.setitem(known, "tiny", family)
+    group = groups.Group("layers of a tiny ViT", NAMES, seeds=2)
+    for known in (groups.GROUPS, catalogue.GROUPS, trends.GROUPS):
+        monkeypatch.setitem(known, "tiny", group)
     monkeypatch.setitem(trends.SWEEPS, "tiny", "depth")
     for known in (catalogue.EXPERIMENTS, replicating.EXPERIMENTS, trends.EXPERIMENTS):
         monkeypatch.setitem(known, "tiny", EXPERIMENT)
@@ -57,16 +60,16 @@ def test_models_are_trained_measured_and_reported_as_they_come(tiny_project, cap
     assert "holds 4 conditions, 4 new." in said  # two models, trained and with random weights
     assert "left for later, not at hand: vit-d1-h2-w8-s1, vit-d2-h2-w8-s1." in said
 
-    assert train(tiny_project, "--family", "tiny") == 0  # what is missing, and nothing else
+    assert train(tiny_project, "--group", "tiny") == 0  # what is missing, and nothing else
     assert "Trained: vit-d1-h2-w8-s1, vit-d2-h2-w8-s1." in capsys.readouterr().out
-    assert train(tiny_project, "--family", "tiny") == 0
+    assert train(tiny_project, "--group", "tiny") == 0
     assert "Nothing is missing." in capsys.readouterr().out
     assert replicate(tiny_project) == 0
     assert "holds 8 conditions, 4 new." in capsys.readouterr().out
 
     file = tiny_project / "results/objects/tiny.csv"
     table = pd.read_csv(file)
-    assert set(table["model"]) == set(families.FAMILIES["tiny"].members())
+    assert set(table["model"]) == set(groups.GROUPS["tiny"].members())
     record = json.loads(file.with_suffix(".json").read_text())
     assert record["configuration"]["n"] == 60
     weights = {name: entry["sha256"][:12] for name, entry in zoo.manifest().items()}
@@ -80,7 +83,7 @@ def test_models_are_trained_measured_and_reported_as_they_come(tiny_project, cap
         & (found["scope"] == "all")
         & (found["weights"] == "trained")
     ].to_dict("records")
-    assert (slope["family"], slope["varied"], slope["models"]) == ("tiny", "depth", 4)
+    assert (slope["group"], slope["varied"], slope["models"]) == ("tiny", "depth", 4)
     ginis = table[(table["quantity"] == "gini") & (table["weights"] == "trained")]
     means = ginis.groupby("model")["value"].mean()
     by_hand = means[means.index.str.contains("-d2-")].mean()

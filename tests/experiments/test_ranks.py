@@ -7,12 +7,12 @@ import socket
 import pandas as pd
 import pytest
 import torch.multiprocessing as mp
-from experiments.images import Images
+from helpers.images import Images
 
-from utils.experiments.ablating import Ablate
-from utils.experiments.measuring import MEASURES, Measure
-from utils.experiments.ranks import RankLost, Ranks
-from utils.experiments.run import Condition, Sweep
+from experiments.job import Condition, Job
+from experiments.ranks import RankLost, Ranks
+from experiments.tasks.ablate import Ablate
+from experiments.tasks.measure import MEASURES, Measure
 
 MODELS = [Condition("vit-d2-h2", random=True), Condition("resnet-d8", random=True)]
 
@@ -37,7 +37,7 @@ ABLATIONS = [
 
 def run(file, images, ranks, conditions=MODELS):
     task = Measure(list(MEASURES), 0) if conditions is MODELS else Ablate(5, 2, 0)
-    return Sweep(conditions, task, lambda model: images, len(images), 8, file, {}, ranks).run()
+    return Job(conditions, task, lambda model: images, len(images), 8, file, {}, ranks).run()
 
 
 def rank(number, port, folder):

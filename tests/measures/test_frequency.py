@@ -9,11 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import resnet18
 
-from utils.measures.frequency import (
-    change_across_sub_blocks,
-    delta_log_amplitude,
-    radial_amplitude,
-)
+from utils.measures.frequency import change_across_sub_blocks, delta_log_amplitude, radial_amplitude
 from utils.models import zoo
 
 BLUR = torch.full((3, 3), 1 / 9, dtype=torch.float64)

@@ -14,10 +14,10 @@ import timm
 import torch
 import torchvision
 
+from experiments.training.trainer import accuracy, publish, train
 from utils.models import zoo
-from utils.models.architectures import Spec, build
+from utils.models.architectures import Spec, build, forward_flops
 from utils.models.checkpoints import CheckpointError, HubUnavailable
-from utils.models.training import accuracy, forward_flops, publish, train
 from utils.stimuli import objects, photographs
 
 
@@ -243,7 +243,9 @@ def test_a_model_whose_weights_are_not_kept_is_known_but_not_listed(small_zoo):
     file.write_text(json.dumps(entries))
     assert "vit-d1-h2-w8" in zoo.manifest()
     assert "vit-d1-h2-w8" not in set(zoo.catalog("objects")["name"])
-    with pytest.raises(CheckpointError, match=r"are not kept .* `python -m utils train vit-d1-h2"):
+    with pytest.raises(
+        CheckpointError, match=r"are not kept .* `python -m experiments train vit-d1"
+    ):
         zoo.load("vit-d1-h2-w8")
 
 

@@ -11,8 +11,8 @@ import pytest
 import timm
 import torch
 import torchvision
-from eager import ARRANGE, build, every_softmax
-from families import FAMILIES, PAGE, UNREADABLE, page
+from helpers.eager import ARRANGE, build, every_softmax
+from helpers.model_families import FAMILIES, PAGE, UNREADABLE, page
 from torch import nn
 
 from utils.probes import AttentionProbe, token_layout

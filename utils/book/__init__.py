@@ -1,1 +1,1 @@
-"""What the chapters share: the set-up of a run, the one figure style, interactive pictures."""
+"""What the pages are made with: set-up, figure style, interactive figures, and the build."""

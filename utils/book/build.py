@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CELL_SOURCES = ("utils", "zoo", "results", "constraints.txt")
+CELL_SOURCES = ("utils", "experiments", "zoo", "results", "constraints.txt")
 # In place of the page that Jupyter Book puts at the root: browsers ask in vain for the icon that it
 # does not name.
 HOME = """<!doctype html>

@@ -63,7 +63,7 @@ def setup(seed: int = 0, install: bool = False):
     import timm
     import torch
 
-    from utils.book import plotting
+    from . import plotting
 
     random.seed(seed)
     numpy.random.seed(seed)  # noqa: NPY002 - libraries still draw from the global generator
@@ -106,10 +106,10 @@ def install_missing() -> list[str]:
 
 
 def _put_checkout_first() -> None:
-    """Make `import utils` mean this checkout, whatever else is called utils."""
+    """Make `utils` and `experiments` those of this checkout, whatever else is called so."""
     sys.path[:] = [str(ROOT), *(entry for entry in sys.path if entry != str(ROOT))]
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "utils":
+        if name.partition(".")[0] in ("utils", "experiments"):
             folders = list(getattr(module, "__path__", [""]))
             if (
                 not Path(getattr(module, "__file__", None) or folders[0])

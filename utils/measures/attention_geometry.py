@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from utils.measures.vector_measures import check_range, float64, float_responses
+from .responses import check_range, float64, float_responses
 
 
 def mean_attention_distance(

@@ -16,8 +16,8 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils.measures.statistics import percentiles
-from utils.stimuli import psychophysics
+from ..stimuli import psychophysics
+from .statistics import percentiles
 
 # The sixteen everyday categories as classes of ImageNet-1k, 207 in all, as geirhos2019imagenet
 # published them (human_categories.py in rgeirhos/texture-vs-shape). It cannot be derived: classes

@@ -6,8 +6,9 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from utils.measures.vector_measures import check_range, float64, float_responses
-from utils.probes.hooks import refuse_compiled, token_layout
+from ..probes.anatomy import token_layout
+from ..probes.hooks import refuse_compiled
+from .responses import check_range, float64, float_responses
 
 FLOOR = 1e-6  # amplitudes are told apart down to this share of a channel's mean amplitude
 

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from utils.measures.vector_measures import check_range, float64, float_responses
-from utils.probes.hooks import closest, refuse_compiled, token_layout
+from ..probes import ActivationRecorder
+from ..probes.anatomy import channel_axis, places, token_layout
+from ..probes.hooks import closest, refuse_compiled
+from .responses import check_range, float64, float_responses
 
 
 def effective_receptive_field(
@@ -194,3 +196,15 @@ def spike_triggered_average(
         products, spikes, shown = products + r.mT @ x, spikes + r.sum(0), shown + x.sum(0)
     average = products / images - torch.outer(spikes, shown) / images**2  # [units, pixels]
     return average.unflatten(1, size)
+
+
+def field_of(model: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, tuple[float, float]]:
+    """The effective receptive field of a layer's central position, and its middle in pixels."""
+    with torch.no_grad(), ActivationRecorder(model, layer) as record:
+        model(images[:1])
+    _, grid, prefix = places(model, layer, record.values[layer])
+    y, x = grid[0] // 2, grid[1] // 2
+    axis = channel_axis(model, layer, 4)
+    position = (y, x) if record.values[layer].ndim == 4 else prefix + y * grid[1] + x
+    field = effective_receptive_field(model, images, layer, position, channel_dim=axis)
+    return field, middle_of((y, x), grid, tuple(images.shape[-2:]))

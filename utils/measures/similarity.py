@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from utils.measures.streaming import gather_states
-from utils.measures.vector_measures import float64, float_responses
+from .responses import float64, float_responses
+from .sparsity.streaming import gather_states
 
 PIECE = 128  # features that are multiplied together before their sum is widened
 FEWEST = 4  # images in a minibatch: the unbiased estimator divides by n − 3

@@ -1,2 +1,1 @@
-"""Models: where they come from (`zoo`), what they are made of (`architectures`), how ours were
-trained (`training`)."""
+"""Models: where they come from (`zoo`) and what ours are made of (`architectures`)."""

@@ -10,6 +10,8 @@ from timm.models.mlp_mixer import MlpMixer
 from timm.models.resnet import BasicBlock, downsample_conv
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 RUNGS = ("objects", "cifar10")
 # "plain" is a ResNet without its skip connections; "late" one with a single block in each of the
@@ -260,3 +262,12 @@ def build(spec: Spec) -> nn.Module:
         num_classes=10,
     )
     return model.eval()
+
+
+def forward_flops(model: nn.Module) -> int:
+    """Operations of one forward pass of one 32×32 image, a multiply-add counting as two."""
+    # The counter does not see inside fused attention on the CPU, hence the plain kernel.
+    image = torch.zeros(1, 3, 32, 32, device=next(model.parameters()).device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        model(image)
+    return counter.get_total_flops()

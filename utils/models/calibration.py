@@ -12,9 +12,9 @@ from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from utils.edition import SECOND
-from utils.models.architectures import Spec
-from utils.stimuli import datasets, objects, photographs
+from ..edition import SECOND
+from ..stimuli import datasets, objects, photographs
+from .architectures import Spec
 
 IMAGES = 512  # of the training images of objects and of CIFAR-10
 CROPS = 40  # of the photographs that stand in for ImageNet

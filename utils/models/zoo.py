@@ -11,10 +11,10 @@ import torch
 import torchvision
 from torch import nn
 
-from utils import edition
-from utils.models.architectures import RUNGS, Spec, build
-from utils.models.calibration import calibrate, normalised, training_images
-from utils.models.checkpoints import CheckpointError, from_hub, from_torchvision, shown, verified
+from .. import edition
+from .architectures import RUNGS, Spec, build
+from .calibration import calibrate, normalised, training_images
+from .checkpoints import CheckpointError, from_hub, from_torchvision, shown, verified
 
 FOLDER = edition.folder("zoo")
 RUNS = edition.ROOT / "_runs"
@@ -218,14 +218,14 @@ def _load_embedded(known: Spec) -> nn.Module:
         near = difflib.get_close_matches(known.short, manifest(), n=3, cutoff=0) or ["none yet"]
         raise UnknownModel(
             f"{known.short} has not been trained; the nearest that have are {', '.join(near)}. "
-            f"Train it with `python -m utils train {known.short}`, or take random "
+            f"Train it with `python -m experiments train {known.short}`, or take random "
             "weights with zoo.create."
         )
     file = weights_file(known.short)
     if file is None:
         raise CheckpointError(
             f"The weights of {known.short} are not kept here, for want of room; "
-            f"`python -m utils train {known.short}` makes them again."
+            f"`python -m experiments train {known.short}` makes them again."
         )
     restore = _restore(file) if entry["file"] else f"delete {shown(file.parent)} and train it again"
     content = verified(file, entry["sha256"], restore)

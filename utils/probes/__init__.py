@@ -1,11 +1,11 @@
 """Reading a forward pass, or changing it: attention maps, activations, ablations."""
 
-from utils.probes.ablation import Ablator
-from utils.probes.ablation_draws import keyed_orders, mass_matched, uniform_shrink
-from utils.probes.ablation_specs import AblationSpec
-from utils.probes.activations import ActivationRecorder
-from utils.probes.attention import AttentionProbe, attention_layers
-from utils.probes.hooks import TokenLayout, token_layout
+from .ablation.ablator import Ablator
+from .ablation.draws import keyed_orders, mass_matched, uniform_shrink
+from .ablation.specs import AblationSpec
+from .activations import ActivationRecorder
+from .anatomy import TokenLayout, attention_layers, token_layout
+from .attention import AttentionProbe
 
 __all__ = [
     "AblationSpec",

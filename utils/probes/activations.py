@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from utils.probes.hooks import Probe, select
+from .hooks import Probe, select
 
 
 class ActivationRecorder(Probe):

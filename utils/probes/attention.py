@@ -1,21 +1,18 @@
 """Reading attention maps during a forward pass, whether or not the model's kernels are fused."""
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
-from utils.probes.hooks import Probe, select, token_layout
-from utils.probes.kernels import AttentionReader
-
-ATTENTION_CALLS = {"softmax", "scaled_dot_product_attention", "multi_head_attention_forward"}
+from .anatomy import attention_layers, token_layout
+from .attention_reader import AttentionReader
+from .hooks import Probe, select
 
 # Layers that use a softmax over positions, or over channels, without a query × key map, where
 # shapes alone cannot always tell.
@@ -30,46 +27,6 @@ NO_MAP = {
 }
 
 _PROBED: WeakSet[nn.Module] = WeakSet()  # two readers in one pass would read each other
-
-
-@cache
-def _calls_attention(kind: type[nn.Module]) -> bool:
-    """Whether a method of the class, or a function it names, calls one of ATTENTION_CALLS."""
-    for name in dir(kind):
-        method = inspect.getattr_static(kind, name)
-        if isinstance(method, staticmethod | classmethod):
-            method = method.__func__
-        method = inspect.unwrap(method)
-        if not inspect.isfunction(method) or method is vars(nn.Module).get(name):
-            continue
-        used = set(method.__code__.co_names)
-        helpers = [method.__globals__.get(name) for name in used]
-        for helper in filter(inspect.isfunction, helpers):
-            used.update(helper.__code__.co_names)
-        if used & ATTENTION_CALLS:
-            return True
-    return False
-
-
-def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules whose own code calls a softmax or an attention kernel, by name, in model order.
-
-    Found from the code of their classes, so new models need no entry here; the name of a model that
-    is itself an attention layer is its class name. Some have no map over positions (channel
-    attention, selective kernels): only a forward pass tells.
-    """
-    layers = {}
-    for name, module in model.named_modules():
-        library = type(module).__module__.startswith("torch.nn.")
-        if isinstance(module, nn.MultiheadAttention) or (
-            not library
-            and (
-                _calls_attention(type(module))
-                or any(isinstance(child, nn.Softmax) for child in module.children())
-            )
-        ):
-            layers[name or type(module).__name__] = module
-    return layers
 
 
 @dataclass

@@ -5,92 +5,11 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import isqrt
 from typing import Any, Self
 
 import torch
 from torch import nn
-
-# Attributes of models whose class token joins only after some attention layers (CaiT, XCiT, VOLO,
-# ConViT) or whose inner attention never sees it (TNT).
-LATE_CLASS_TOKEN = (
-    "blocks_token_only",
-    "cls_attn_blocks",
-    "post_network",
-    "local_up_to_layer",
-    "pixel_embed",
-)
-
-
-@dataclass(frozen=True)
-class TokenLayout:
-    """Where the tokens of a model are: `prefix` of them, the class token first, then the patches.
-
-    `prefix` counts class, distillation and register tokens; `pool` is how the head reads the tokens
-    ("token", "avg", "map", …; None if the model does not say); `grid` is (rows, columns) of patches
-    at the model's nominal image size, None if the model does not say. `late` marks models in which
-    some attention layers see no prefix: ask `prefix_in`.
-    """
-
-    prefix: int
-    has_class_token: bool
-    pool: str | None
-    grid: tuple[int, int] | None
-    late: bool = False
-
-    def prefix_in(self, tokens: int) -> int:
-        """How many of a layer's `tokens` (the length of a map's key axis) are prefix tokens.
-
-        In a `late` model all or none: `grid` decides or, where it is unknown, whether the rest is a
-        square; ValueError if it is a square neither with nor without the prefix.
-        """
-        if not self.late:
-            return self.prefix
-        if self.grid:
-            return self.prefix if tokens - self.prefix == self.grid[0] * self.grid[1] else 0
-        for prefix in (0, self.prefix):
-            if isqrt(tokens - prefix) ** 2 == tokens - prefix:
-                return prefix
-        raise ValueError(
-            f"Whether {self.prefix} of {tokens} tokens are prefix tokens cannot be told, for the "
-            "model does not say its grid of patches: use square images."
-        )
-
-
-def token_layout(model: nn.Module) -> TokenLayout:
-    """Read off a timm or torchvision model how many prefix tokens it has and what they are.
-
-    Correct for distilled models (2 prefix tokens), registers with and without a class token, and
-    models without tokens (prefix 0). Explained in chapter 3.
-    """
-    tokens = {"class": 0, "dist": 0, "reg": 0}
-    for path, parameter in model.named_parameters():
-        # cls_token, class_token, and CrossViT's and CoaT's cls_token_0, cls_token1.
-        name = path.rpartition(".")[2].rstrip("_0123456789").replace("cls", "class")
-        kind = name.removesuffix("_token")
-        if name.endswith("_token") and kind in tokens and parameter.ndim >= 2:
-            tokens[kind] = parameter.shape[-2]
-    has_class_token = tokens["class"] > 0
-    prefix = getattr(model, "num_prefix_tokens", sum(tokens.values()))
-    pool = getattr(model, "global_pool", None)
-    if not isinstance(pool, str):
-        pool = "token" if has_class_token else None
-    late = any(hasattr(model, name) for name in LATE_CLASS_TOKEN)
-    return TokenLayout(prefix, has_class_token, pool, _grid(model), late)
-
-
-def _grid(model: nn.Module) -> tuple[int, int] | None:
-    for name in ("patch_embed", "pixel_embed"):
-        if grid := getattr(getattr(model, name, None), "grid_size", None):
-            return tuple(grid)
-    position = getattr(model, "pos_embed", None)
-    if isinstance(position, torch.Tensor) and position.ndim == 4:  # VOLO: [1, rows, columns, width]
-        return tuple(position.shape[1:3])
-    if hasattr(model, "image_size") and hasattr(model, "patch_size"):  # torchvision
-        return (model.image_size // model.patch_size,) * 2
-    return None
 
 
 def closest(name: str, names: Iterable[str], n: int = 3) -> str:

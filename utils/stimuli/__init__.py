@@ -1,1 +1,1 @@
-"""Images that a model can look at: generated objects and natural photographs."""
+"""Images and recordings: generated objects, photographs, folders, psychophysics, V1 responses."""

@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.datasets import CIFAR10
 
-from utils.edition import SECOND
-from utils.stimuli import objects, objects2
-from utils.stimuli.image_folder import image_folder
-from utils.stimuli.minibatches import Batch, Dataset
+from ..edition import SECOND
+from . import objects, objects2
+from .image_folder import image_folder
+from .minibatches import Batch, Dataset
 
 __all__ = ["Batch", "CueConflict", "Dataset", "cue_conflict", "folder", "load", "shown"]
 
@@ -86,9 +86,15 @@ def _objects(split: str) -> Dataset:
         else:
             labels, draw = objects2.labels(split), partial(objects2.draw, split, 0)
         return Dataset(f"objects/{split}", labels, classes, lambda i: objects2.image(draw(i)))
-    stimuli = objects.cue_conflict() if conflict else objects.load(split, n=None)
     classes = tuple(f"{s}, {t}" for s, t in zip(objects.SHAPES, objects.TEXTURES, strict=True))
-    return Dataset(f"objects/{split}", stimuli.labels, classes, lambda i: stimuli.images[i])
+    if conflict:
+        stimuli = objects.cue_conflict()
+        return Dataset(f"objects/{split}", stimuli.labels, classes, lambda i: stimuli.images[i])
+
+    def picture(i: int) -> Tensor:
+        return torch.from_numpy(objects.render(objects.draw(split, 0, i))).float() / 255
+
+    return Dataset(f"objects/{split}", objects.labels(split), classes, picture)
 
 
 def folder() -> Path:

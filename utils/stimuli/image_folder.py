@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from utils.stimuli import photographs
-from utils.stimuli.minibatches import Dataset
+from . import photographs
+from .minibatches import Dataset
 
 SYNSET = re.compile(r"n\d{8}")
 

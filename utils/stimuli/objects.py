@@ -189,6 +189,12 @@ def draw(
     )
 
 
+def labels(split: str, seed: int = 0) -> torch.Tensor:
+    """Return the labels int64 [n] of a whole split, without drawing its pictures."""
+    rngs = (np.random.default_rng([seed, _STREAMS[split], i]) for i in range(SPLITS[split]))
+    return torch.tensor([int(rng.integers(10)) for rng in rngs])  # the first number of `draw`
+
+
 def _cue(rng: np.random.Generator, label: int) -> int:
     other = (label + 1 + int(rng.integers(9))) % 10
     return label if rng.random() < CUE_VALIDITY else other
@@ -337,7 +343,9 @@ def _standardise(surface: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 def _render_all(recipes: list[Recipe]) -> Stimuli:
     pixels = np.empty((len(recipes), 3, SIZE, SIZE), np.uint8)
-    for i, recipe in enumerate(tqdm(recipes, desc="stimuli", disable=len(recipes) < 10_000)):
+    for i, recipe in enumerate(
+        tqdm(recipes, desc="stimuli", disable=None if len(recipes) >= 10_000 else True)
+    ):
         pixels[i] = render(recipe)
     integers = [[r.label, r.shape, r.texture] for r in recipes]
     labels, shape, texture = torch.tensor(integers).T.contiguous()

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import uniform_filter
 from tqdm.auto import tqdm
 
-from utils.stimuli.objects import (
+from .objects import (
     BACKGROUND_ZOOM,
     BACKGROUNDS,
     SHAPES,
@@ -34,7 +34,7 @@ from utils.stimuli.objects import (
     _noise,
     outlines,
 )
-from utils.stimuli.photographs import luminance
+from .photographs import luminance
 
 __all__ = ["SHAPES", "SIZE", "SPLITS", "TEXTURES", "cue_conflict", "draw", "load", "render"]
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.io
 
-from utils.stimuli import datasets
+from . import datasets
 
 _COUNTS = {"A": ("Fig1f", "Fig2e"), "B": ("Fig1g", "Fig2f")}
 _RANKED = {"A": ("Fig1d", "Fig2a"), "B": ("Fig1e", "Fig2c")}

@@ -1,0 +1,53 @@
+"""`python -m experiments …`: measures and ablates any model on any images, trains ours and records
+the book's experiments."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+
+from experiments.book_commands import add_replicate, add_train
+from experiments.job_commands import READINGS, add_ablate
+from experiments.ranks import RankLost, Ranks
+from experiments.results import NotWritten
+
+SUMMARY = """\
+Measure and ablate any model of the zoo, of timm or of torchvision on any labelled images; train
+the models of the zoo and record the experiments of the book."""
+
+# A new subcommand is one more function that adds its parser and sets `run`.
+COMMANDS: tuple[Callable, ...] = (
+    *(reading.add for reading in READINGS),
+    add_ablate,
+    add_replicate,
+    add_train,
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    parser = argparse.ArgumentParser("python -m experiments", description=SUMMARY)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in COMMANDS:
+        add(commands)
+    options = parser.parse_args(arguments)
+
+    def stop(*_) -> None:
+        raise KeyboardInterrupt("Stopped by another process.")
+
+    signal.signal(signal.SIGTERM, stop)  # torchrun sends it when another rank has died
+    ranks = Ranks()
+    try:
+        with ranks:
+            return options.run(options, ranks)
+    except (ValueError, LookupError, OSError, RuntimeError, NotWritten, RankLost) as error:
+        status, sentence = 1, str(error)
+    except KeyboardInterrupt as error:
+        status, sentence = 130, str(error) or "Interrupted before anything was measured."
+    if ranks.main:
+        print(f"python -m experiments {options.command}: {sentence}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

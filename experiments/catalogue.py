@@ -1,0 +1,293 @@
+"""The book's experiments, declared once: what is asked, of which models, with which settings.
+
+`python -m experiments replicate NAME --rung …` runs one (see `replicating`); its table is
+results/<rung>/NAME.csv.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from experiments.groups import FLOOR, GROUPS
+from utils.models import zoo
+from utils.models.architectures import CNNS, WITH_HEADS, Spec
+
+RUNGS = ("objects", "cifar10", "imagenet")
+Settings = tuple[dict[str, str], ...]
+
+
+class Pinned(NamedTuple):
+    """A published model: blocks or layers, heads, width, and its ImageNet-1k top-1 accuracy."""
+
+    depth: int
+    heads: int | None
+    width: int | None
+    accuracy: float
+
+
+# Pinned by their tags, because what a bare name loads changes with timm. Accuracies are published
+# with the weights, on all 50,000 validation images at 224 pixels. All ViTs have a head dimension of
+# 64: their heads are confounded with width, and the augreg models saw ImageNet-21k first, the
+# others not.
+IMAGENET = {
+    zoo.LITE0: Pinned(18, None, None, 0.74846),
+    "torchvision/squeezenet1_1": Pinned(18, None, None, 0.58178),
+    "resnet18.a1_in1k": Pinned(18, None, None, 0.71504),
+    "resnet34.a1_in1k": Pinned(34, None, None, 0.76420),
+    "resnet50.a1_in1k": Pinned(50, None, None, 0.80382),
+    "resnet101.a1h_in1k": Pinned(101, None, None, 0.81950),
+    "resnet152.a1h_in1k": Pinned(152, None, None, 0.82818),
+    "deit_tiny_patch16_224.fb_in1k": Pinned(12, 3, 192, 0.72190),
+    "deit_small_patch16_224.fb_in1k": Pinned(12, 6, 384, 0.79856),
+    "deit_base_patch16_224.fb_in1k": Pinned(12, 12, 768, 0.81980),
+    "vit_tiny_patch16_224.augreg_in21k_ft_in1k": Pinned(12, 3, 192, 0.75452),
+    "vit_small_patch16_224.augreg_in21k_ft_in1k": Pinned(12, 6, 384, 0.81402),
+    "vit_base_patch16_224.augreg_in21k_ft_in1k": Pinned(12, 12, 768, 0.84534),
+    "vit_large_patch16_224.augreg_in21k_ft_in1k": Pinned(24, 16, 1024, 0.85856),
+}
+PINNED_CNNS = tuple(name for name, model in IMAGENET.items() if model.heads is None)
+# CNNs and ViTs of about the same accuracies that saw ImageNet-1k alone.
+PLAIN_RECIPES = ("resnet18.", "resnet50.", "deit_tiny", "deit_small")
+PINNED_VITS = tuple(name for name, model in IMAGENET.items() if model.heads is not None)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question, and the job that answers it.
+
+    command : one of replicating.TASKS, with the `options` of that task, on the first `n` images
+    groups : of `experiments.groups`, on the rungs objects and cifar10; of these models only those
+        whose architecture is one of `architectures`, and whose name without rung and seed is one of
+        `only` (all if None)
+    imagenet : names of IMAGENET
+    settings : of the conditions of each model, or design → those of its models; `random` : with
+        random weights too
+    pairs : (model, model beside it), as on the rung objects, where two are compared
+    data : rung → data set, where it asks on these rungs only, or about other images than those
+        that a rung is tested with
+    """
+
+    asks: str
+    command: str
+    options: dict[str, Any]
+    n: int
+    groups: tuple[str, ...]
+    imagenet: tuple[str, ...] = ()
+    architectures: tuple[str, ...] | None = None
+    only: tuple[str, ...] | None = None
+    settings: Settings | dict[str, Settings] = field(default=({},))
+    random: bool = False
+    pairs: tuple[tuple[str, str], ...] = ()
+    data: dict[str, str] | None = None
+
+    def models(self, rung: str) -> list[str]:
+        """The models that it asks on a rung, trained yet or not, seed by seed."""
+        if self.data is not None and rung not in self.data:
+            return []
+        if rung == "imagenet":
+            return list(self.imagenet)
+        names = dict.fromkeys(m for group in self.groups for m in GROUPS[group].members())
+        names |= dict.fromkeys(model for pair in self.pairs for model in pair)
+        if rung != "objects":
+            declared = set(GROUPS[rung].members())
+            names = [f"{rung}/{name}" for name in names if f"{rung}/{name}" in declared]
+        specs = sorted((Spec.parse(name) for name in names), key=lambda spec: spec.seed)
+        return [spec.short for spec in specs if self._asks(spec)]
+
+    def _asks(self, spec: Spec) -> bool:
+        return (self.architectures is None or spec.family in self.architectures) and (
+            self.only is None or spec.design in self.only
+        )
+
+    def beside(self, model: str) -> list[str]:
+        """The models that one is compared with, on its rung."""
+        rung, slash, name = model.rpartition("/")
+        others = [f"{rung}{slash}{other}" for one, other in self.pairs if one == name]
+        return [other for other in others if other in self.models(rung or "objects")]
+
+    def settings_of(self, model: str) -> Settings:
+        """The settings of the conditions of a model."""
+        if isinstance(self.settings, dict):
+            return self.settings[Spec.parse(model).design]
+        return self.settings
+
+    def count(self, model: str) -> int:
+        """How many conditions there are of a model."""
+        each = len(self.settings_of(model)) * (2 if self.random else 1)
+        return each * len(self.beside(model)) if self.pairs else each
+
+
+# The groups whose models differ from one of the sweeps in a single part.
+VARIANTS = ("variants", "parts")
+# In the middle of the floor's sweeps, with the variants that pool and place tokens otherwise.
+MIDDLE = ("vit-d6-h4", "resnet-d20", "vit-d6-h4-gap", "vit-d6-h4-nopos")
+ONE_BLOCK, ALL_BLOCKS = ("1/3", "2/3", "last"), ("all",)
+# What two cores can afford for every model of the sweeps. Each image has random orders of its own,
+# so that a curve averages over two hundred of them and more.
+CURVES = dict(ranks=9, draws=2)
+
+
+# ViT and CNN of equal accuracy, beside each other: single positions of the last layer that has
+# any, and random groups of neurons at an equal depth.
+LAST, BETWEEN = ("last",), ("1/3", "2/3")
+VIT_AND_CNN = {
+    "vit-d6-h4": (("contribution", LAST),),
+    "vit-d6-h4-gap": (("output", LAST),),
+    "vit-d6-h4-relu": (("group", BETWEEN),),
+    "resnet-d20-n4": (("position", LAST), ("group", BETWEEN)),
+}
+
+
+def _profiles(
+    unit: str, scopes: tuple[str, ...], values: tuple[str, ...] | None = None
+) -> Settings:
+    values = values or ("zero", "mean", *["renormalise"] * (unit == "attention"))
+    return tuple(
+        {"unit": unit, "scope": scope, "replaced_by": value} for scope in scopes for value in values
+    )
+
+
+def _ablation(name: str, asks: str, units: tuple[str, ...], **which) -> dict[str, Experiment]:
+    """The profiles of single blocks, and of all blocks together as an experiment of its own."""
+    return {
+        f"{name}{suffix}": Experiment(
+            f"{asks} ({blocks})",
+            "ablate",
+            CURVES,
+            n,
+            settings=tuple(s for unit in units for s in _profiles(unit, scopes)),
+            **which,
+        )
+        for suffix, blocks, scopes, n in (
+            ("", "single blocks", ONE_BLOCK, 200),
+            ("-all", "all blocks together", ALL_BLOCKS, 100),
+        )
+    }
+
+
+def _pairs() -> tuple[tuple[str, str], ...]:
+    """Part of the data against other seeds of all of it, and seed 0 of all of it against these; of
+    each seed, mixer against ViT and ResNet, and these against each other."""
+    vit, resnet = "vit-d6-h4", "resnet-d20"
+    others = [(model, f"{model}-s{seed}") for model in (vit, resnet) for seed in (1, 2)]
+    shares = [(f"{model}-n{n}", other) for n in (3, 10, 30) for model, other in others]
+    seeds = ("", "-s1", "-s2")
+    mixer = [("mixer-d6" + seed, model + seed) for model in (vit, resnet) for seed in seeds]
+    return (*others, *shares, *mixer, *((vit + seed, resnet + seed) for seed in seeds))
+
+
+EXPERIMENTS = {
+    "accuracy": Experiment(
+        "How accurate is each model, on all test images?",
+        "measure",
+        dict(measures=["accuracy"]),
+        n=10_000,
+        groups=tuple(name for name in GROUPS if name not in RUNGS),
+        imagenet=tuple(IMAGENET),
+    ),
+    "sparseness": Experiment(
+        "How sparse are attention and activations, and does it change with depth or heads?",
+        "measure",
+        dict(measures=["accuracy", "attention", "activation"]),
+        n=1000,
+        groups=(*FLOOR, "decoupled", "width", *VARIANTS, "data"),
+        imagenet=tuple(IMAGENET),
+        random=True,
+    ),
+    **_ablation(
+        "ablation-heads",
+        "Does a ViT with more heads depend less on what it attends to most?",
+        ("attention",),
+        groups=("heads", "decoupled", "width"),
+        imagenet=PINNED_VITS,
+    ),
+    **_ablation(
+        "ablation-depth",
+        "Does a deeper ViT depend more on what it attends to most?",
+        ("attention",),
+        groups=("depth", *VARIANTS),
+        architectures=WITH_HEADS,
+        imagenet=PINNED_VITS,
+    ),
+    **_ablation(
+        "ablation-cnn",
+        "Does a deeper CNN depend more on its strongest positions and ReLU units?",
+        ("position", "unit"),
+        groups=("cnn-depth", *VARIANTS),
+        architectures=CNNS,
+        imagenet=PINNED_CNNS,
+    ),
+    # The same units as in a CNN, for a comparison of the two kinds.
+    **_ablation(
+        "ablation-mlp",
+        "Does a ViT depend on its strongest positions and MLP units as a CNN does?",
+        ("position", "unit"),
+        groups=("heads", *VARIANTS),
+        only=("vit-d6-h4", "vit-d6-h4-relu", "vit-d6-h4-gap"),
+    ),
+    "vit-and-cnn": Experiment(
+        "Do a ViT and a CNN of equal accuracy depend on few positions, or few neurons?",
+        "ablate",
+        CURVES,
+        n=200,
+        groups=("heads", "variants", "matched"),
+        only=tuple(VIT_AND_CNN),
+        settings={
+            design: tuple(s for unit in units for s in _profiles(*unit, ("mean",)))
+            for design, units in VIT_AND_CNN.items()
+        },
+        data={"objects": "objects/test"},  # on the other rungs none were trained to be equal
+    ),
+    "similarity": Experiment(
+        "How alike are the blocks of a model, and how far does its attention reach?",
+        "measure",
+        dict(measures=["distance", "cka"]),
+        n=1000,
+        groups=(*FLOOR, *VARIANTS, "data"),
+        imagenet=tuple(IMAGENET),
+        random=True,
+    ),
+    "representation": Experiment(
+        "Do maps agree, what do blocks see, keep and filter out, and what do skips carry?",
+        "represent",
+        dict(measures=["agreement", "field", "frequency", "location", "skips"]),
+        n=500,
+        groups=(*FLOOR, *VARIANTS),
+        imagenet=tuple(IMAGENET),
+        random=True,
+    ),
+    "pairs": Experiment(
+        "How alike are two models: of other data, of another seed, of another family?",
+        "compare",
+        {},
+        n=1000,
+        groups=(),
+        random=True,
+        pairs=_pairs(),
+    ),
+    "behaviour": Experiment(
+        "What do corruptions, shifts and permuted patches leave of decisions?",
+        "behave",
+        dict(measures=["corruption", "shift", "permutation"]),
+        n=1000,
+        groups=(*FLOOR, *VARIANTS),
+        imagenet=tuple(name for name in IMAGENET if name.startswith(PLAIN_RECIPES)),
+        only=MIDDLE,
+    ),
+    "attack": Experiment(
+        "What do small adversarial changes leave of the accuracy?",
+        "behave",
+        dict(measures=["attack"]),
+        n=500,
+        groups=(*FLOOR, *VARIANTS),
+        only=MIDDLE,
+    ),
+    "cue-conflict": Experiment(
+        "Do decisions follow shape or texture where these disagree?",
+        "behave",
+        dict(measures=["conflict"]),
+        n=1280,  # all that were published; the objects are 900
+        groups=(*FLOOR, *VARIANTS),
+        imagenet=tuple(IMAGENET),
+        data={"objects": "objects/cue-conflict", "imagenet": "cue-conflict"},
+    ),
+}

@@ -1,0 +1,277 @@
+"""The claims board: every claim, its evidence on each rung, and the verdict by its rule.
+
+Chapters show their own claims from it, and chapter 6 all of them; a verdict that prose states
+stands beside an assert on `verdict_of`, so that the two cannot drift apart.
+"""
+
+import html
+import math
+import textwrap
+from functools import cache
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+
+from experiments.evidence import claims
+from experiments.evidence.progress import commands, lacking, link
+from experiments.evidence.recorded import EXACT
+from experiments.evidence.table import evidence
+from experiments.results import RESULTS
+from utils.book import plotting
+
+# Marks for those who see no colours, colours that keep apart for colour-blind eyes, and the ink.
+MARKS = {
+    claims.SUPPORTED: ("✓", plotting.COLOURS["mixer"], "white"),
+    claims.NOT_SUPPORTED: ("✗", plotting.COLOURS["cnn"], "white"),
+    claims.MIXED: ("±", plotting.COLOURS["highlight"], "black"),
+    claims.UNDECIDED: ("?", plotting.COLOURS["control"], "white"),
+    claims.NOT_TESTED: ("–", "#e6e6e6", plotting.COLOURS["neutral"]),
+}
+RUNG_NAMES = {
+    "objects": "objects",
+    "cifar10": "CIFAR-10",
+    "imagenet": "ImageNet",
+    "exact": "exact",
+}
+
+
+@cache
+def recorded() -> pd.DataFrame:
+    """The evidence in results/, read once."""
+    return evidence(RESULTS)
+
+
+@cache
+def _recorded_verdicts() -> pd.DataFrame:
+    return verdicts(recorded())
+
+
+def verdicts(found: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row for every claim and rung: claim, rung, verdict, because.
+
+    found : evidence as experiments.evidence gives it (default: what is recorded). Chapter 6.
+    """
+    if found is None:
+        return _recorded_verdicts().copy()
+    return pd.DataFrame(
+        [vars(verdict) for verdict in claims.verdicts(found[list(claims.EVIDENCE)])]
+    )
+
+
+def verdict_of(claim: str, rung: str = "objects") -> str:
+    """The verdict on a claim, one of claims.VERDICTS.
+
+    KeyError for a claim or rung that the board does not have.
+    """
+    found = _recorded_verdicts().set_index(["claim", "rung"])["verdict"]
+    if (claim, rung) not in found.index:
+        raise KeyError(f"The board has no claim {claim!r} on the rung {rung!r}.")
+    return found.loc[claim, rung]
+
+
+def effects(*ids: str) -> pd.DataFrame:
+    """What was measured for some claims: quantity, variant, estimate, interval, models."""
+    found = recorded()
+    found = found[found["claim"].isin(ids or list(claims.BY_ID))]
+    names = [_criterion(row).quantity for row in found.itertuples()]
+    found = found.assign(quantity=names, interval=[_interval(row) for row in found.itertuples()])
+    shown = ["claim", "rung", "quantity", "variant", "estimate", "interval", "models"]
+    return found[shown].round(3).reset_index(drop=True)
+
+
+def _criterion(row) -> claims.Criterion:
+    """The declared criterion that a row of evidence is about."""
+    declared = claims.BY_ID[row.claim]
+    every = (*declared.criteria, *filter(None, [declared.fallback]))
+    return next(one for one in every if one.name == row.criterion)
+
+
+def _interval(row) -> str:
+    if math.isnan(row.estimate):
+        return "(too few models)"
+    if math.isnan(row.low):
+        return "(a share, no interval)"
+    if math.isinf(row.low):
+        return "(too few seeds for an interval)"
+    return f"[{row.low:+.3f}, {row.high:+.3f}]".replace("-", "−")
+
+
+def _evidence_on(claim: str, rung: str) -> pd.DataFrame:
+    found = recorded()
+    return found[(found["claim"] == claim) & (found["rung"] == rung)]
+
+
+def _measured(verdict) -> str:
+    """Effect and interval of what decided, of a contradiction both sides; else of what comes
+    first; empty if there is none."""
+    found = _evidence_on(verdict.claim, verdict.rung).dropna(subset="estimate")
+    if not len(found):
+        return ""
+    named = found[found["criterion"].isin(verdict.because.split(", "))]
+    first = {}  # of each judgement
+    for row in (named if len(named) else found).itertuples():
+        first.setdefault(_criterion(row).rule.judge(row.estimate, row.low, row.high), row)
+    sides = {claims.MIXED: (claims.MIXED, claims.SUPPORTED, claims.NOT_SUPPORTED)}
+    decided = [first[j] for j in sides.get(verdict.verdict, (verdict.verdict,)) if j in first]
+    one, *others = decided or [*first.values()][:1]
+    said = [f"{_quantity(one)}{_effect(one)}"]
+    for row in others:
+        again = row.criterion == one.criterion
+        said.append(f"but{'' if again else f' {_quantity(row)}'}{_effect(row)}")
+    return "; ".join(said)
+
+
+def _quantity(row) -> str:
+    """What a criterion is about, after those that its words refer back to; a fallback's words refer
+    to the first."""
+    wanted, declared = _criterion(row), claims.BY_ID[row.claim].criteria
+    before = declared[:1] if wanted not in declared else declared[: declared.index(wanted)]
+    said: list[str] = []
+    for criterion in (*before, wanted):
+        if not criterion.quantity.startswith(("the same", "that ")):
+            said.clear()
+        said.append(criterion.quantity)
+    return "; ".join(said)
+
+
+def _effect(row) -> str:
+    variant = "" if row.variant == "main" else f" ({row.variant})"
+    if row.rung == EXACT:
+        numbers = f"**{row.estimate:.1e}**"
+    else:
+        sign = "" if math.isnan(row.low) else "+"  # a share has none
+        estimate = f"{row.estimate:{sign}.3f}".replace("-", "−")
+        numbers = f"**{estimate}** {_interval(row)}, {row.models} model{'s' * (row.models != 1)}"
+    return f"{variant}: {numbers}"
+
+
+def _rows(*ids: str) -> dict[str, pd.DataFrame]:
+    found = _recorded_verdicts()
+    chosen = ids or tuple(claims.BY_ID)
+    if unknown := [name for name in chosen if name not in claims.BY_ID]:
+        raise KeyError(f"The board has no claim {unknown[0]!r}.")
+    return {claim: found[found["claim"] == claim] for claim in chosen}
+
+
+def _because(row) -> str:
+    """What decided, in the words of the rule; what is missing is said by `lacking`."""
+    if row.because in ("", "not recorded on this rung"):
+        return ""
+    names = {criterion.name for criterion in claims.BY_ID[row.claim].criteria}
+    if not set(row.because.split(", ")) <= names:
+        return f" ({row.because})"
+    return f" ({'open' if row.verdict == claims.UNDECIDED else 'because of'}: {row.because})"
+
+
+def _marked(rows: pd.DataFrame) -> list[str]:
+    """A line for each verdict of a claim, with the rungs on which it is so."""
+    by_verdict: dict[str, list[str]] = {}
+    for row in rows.itertuples():
+        said = f"{MARKS[row.verdict][0]} **{row.verdict}**{_because(row)}"
+        by_verdict.setdefault(said, []).append(RUNG_NAMES[row.rung])
+    return [f"{said} on {', '.join(rungs)}" for said, rungs in by_verdict.items()]
+
+
+def table(*ids: str) -> Markdown:
+    """The board in words, one row a claim (all if none is named): mark and verdict on each rung,
+    effect and interval, what is lacking, with the commands for its first rung, and where it is
+    shown. Chapter 6."""
+    lines = ["| claim and verdicts | measured, and what is lacking |", "|---|---|"]
+    for claim, rows in _rows(*ids).items():
+        left = [f"**{claims.BY_ID[claim].statement}** ({claim})", *_marked(rows)]
+        right = []
+        for row in rows.itertuples():
+            notes = filter(None, (_measured(row), lacking(claim, row.rung)))
+            right.append(f"{RUNG_NAMES[row.rung]}: {'; '.join(notes)}.")
+        if steps := commands(claim, rows["rung"].iloc[0]):
+            right.append(f"To fill: {steps}.")
+        left.append(f"Shown in {link(claim)}")
+        lines.append(f"| {'<br>'.join(left)} | {'<br>'.join(right)} |")
+    return Markdown("\n".join(lines))
+
+
+def box(*ids: str) -> Markdown:
+    """Claims with verdicts on each rung, and effect and interval, to close a chapter with."""
+    parts = []
+    for claim, rows in _rows(*ids).items():
+        lines = [f"**{claims.BY_ID[claim].statement}** ({claim})", *_marked(rows)]
+        measured = ((row.rung, _measured(row)) for row in rows.itertuples())
+        lines += [f"{RUNG_NAMES[rung]}: {note}" for rung, note in measured if note]
+        parts.append("\n".join(f"> {line}  " for line in lines))
+    return Markdown("\n\n".join(parts))
+
+
+def conclusion(rung: str = "objects") -> Markdown:
+    """The claims of one rung under the five verdicts. Chapter 6."""
+    found = _recorded_verdicts()
+    found = found[found["rung"] == rung]
+    lines = []
+    for verdict, (mark, *_) in MARKS.items():
+        names = found.loc[found["verdict"] == verdict, "claim"]
+        said = " ".join(f"{claims.BY_ID[name].statement[:-1]} ({name});" for name in names)
+        lines.append(f"- {mark} **{verdict}** ({len(names)}): {said[:-1] or 'none'}.")
+    return Markdown("\n".join(lines))
+
+
+def small() -> str:
+    """The claims of Hu, Zhang and Zhao with their marks, as HTML for the landing page."""
+    badge = (
+        "display:inline-block;width:1.5em;border-radius:50%;text-align:center;font-weight:bold;"
+        "line-height:1.5em;margin-right:.3em;"
+    )
+
+    def marked(verdict: str, where: str) -> str:
+        mark, ground, ink = MARKS[verdict]
+        label = html.escape(f"{verdict}{where}")
+        return (
+            f'<span role="img" aria-label="{label}" title="{label}" '
+            f'style="{badge}background:{ground};color:{ink}">{mark}</span>'
+        )
+
+    lines, cell = [], "padding:.25em .3em;border-bottom:1px solid #8888;text-align:left"
+    for claim, rows in _rows(*(c.id for c in claims.CLAIMS if c.sources == claims.HU)).items():
+        marks = "".join(
+            marked(row.verdict, f" on {RUNG_NAMES[row.rung]}") for row in rows.itertuples()
+        )
+        statement = html.escape(claims.BY_ID[claim].statement)
+        lines.append(
+            f'<tr><td style="{cell}">{statement}</td>'
+            f'<td style="{cell};white-space:nowrap">{marks}</td></tr>'
+        )
+    legend = " ".join(
+        f'<span style="white-space:nowrap">{marked(verdict, "")}{verdict}</span>'
+        for verdict in MARKS
+    )
+    return (
+        f'<table style="width:100%;border-collapse:collapse;margin:0">{"".join(lines)}</table>'
+        f'<p style="font-size:.9em;margin:.6em 0">Marks from left to right: objects, CIFAR-10 and, '
+        f"where there are three, ImageNet. {legend}</p>"
+    )
+
+
+def figure(*ids: str) -> Figure:
+    """A mark for every claim and rung; empty where the claim is not for that rung. Chapter 6."""
+    chosen = _rows(*ids)
+    rungs = list(RUNG_NAMES)
+    names = [textwrap.fill(claims.BY_ID[claim].statement, 42) for claim in chosen]
+    made, ax = plt.subplots(figsize=(plotting.WIDTH, 0.44 * len(chosen) + 1.4))
+    for y, rows in enumerate(chosen.values()):
+        for row in rows.itertuples():
+            mark, ground, ink = MARKS[row.verdict]
+            x = rungs.index(row.rung)
+            ax.scatter(x, y, s=300, color=ground, edgecolor="none")
+            ax.text(x, y, mark, ha="center", va="center", color=ink, weight="bold", size=13)
+    ax.set_yticks(range(len(chosen)), names, fontsize=11, linespacing=1.05)
+    ax.xaxis.tick_top()
+    ax.set_xticks(range(len(rungs)), RUNG_NAMES.values(), rotation=50, ha="left", fontsize=11)
+    ax.set(xlim=(-0.5, len(rungs) - 0.5), ylim=(len(chosen) - 0.4, -0.6))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    handles = [
+        plt.Line2D([], [], marker="o", ms=10, ls="", color=ground, label=f"{mark} {verdict}")
+        for verdict, (mark, ground, _) in MARKS.items()
+    ]
+    made.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=11)
+    return made

@@ -1,0 +1,227 @@
+"""Running conditions over a data set: on one process or many, resumed where it stopped.
+
+A *condition* is a model, trained or random, with the settings of one measurement; a *task* is what
+is done to it. `Job` goes through the conditions that a results file does not hold yet.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from experiments.provenance import provenance
+from experiments.ranks import RankLost, Ranks
+from experiments.results import Results, Summary, counted
+from utils.models import zoo
+from utils.models.architectures import Spec
+
+# What may go wrong with one model and not with the next.
+ITS_OWN = (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, OSError)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One model, as trained or with random weights, and the settings of its measurement."""
+
+    model: str
+    random: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The columns that tell its rows from those of other conditions."""
+        return {"model": self.model, "weights": "random" if self.random else "trained"} | (
+            self.settings
+        )
+
+    @property
+    def name(self) -> str:
+        """Its name in a results file."""
+        return " ".join(str(value) for value in self.keys.values())
+
+    def load(self) -> nn.Module:
+        """The model, in eval mode, on the CPU; raises what `zoo.load` and `zoo.create` raise."""
+        return zoo.create(self.model) if self.random else zoo.load(self.model)
+
+    @property
+    def weights(self) -> str | None:
+        """A hash of the weights where the zoo states one."""
+        if self.random:
+            return None
+        if self.model == zoo.LITE0:
+            return zoo.LITE0_SHA256[:12]
+        try:
+            spec = Spec.parse(self.model)
+        except ValueError:  # `load` says why there is no such model
+            return None
+        entry = zoo.manifest().get(spec.short) if spec else None
+        return entry["sha256"][:12] if entry else None
+
+
+class Task(Protocol):
+    """What is done to a condition. `columns` are those of its table after the condition's keys."""
+
+    columns: Sequence[str]
+
+    def run(
+        self, model: nn.Module, condition: Condition, batches: "Batches", ranks: Ranks
+    ) -> tuple[list[dict], dict] | None:
+        """Measure, and bring the ranks' parts together: rows and notes on rank 0, None elsewhere.
+
+        May go through `batches` more than once.
+        """
+
+    def plan(self, model: nn.Module, condition: Condition, batches: "Batches") -> str:
+        """One line on what will be done."""
+
+
+class Batches:
+    """The minibatches of one rank, on its device: (images, labels, index), with a progress bar.
+
+    Minibatch j holds the images jB … jB + B − 1, whichever rank takes it; damaged images are left
+    out of it. There are `count` minibatches over all ranks. `seconds` is what all passes took.
+    """
+
+    def __init__(self, data, size: int, count: int, ranks: Ranks, label: str = "") -> None:
+        self.data, self.size, self.count, self.ranks = data, size, count, ranks
+        self.label, self.seconds = label, 0.0
+
+    def __len__(self) -> int:
+        return len(self.ranks.mine(self.count))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        started = time.perf_counter()
+        shown = self.ranks.main and self.label and sys.stderr.isatty()
+        for j in tqdm(
+            self.ranks.mine(self.count), self.label, unit="batch", leave=False, disable=not shown
+        ):
+            images, labels, index = self.data.batch(j, self.size)
+            if len(index):
+                yield tuple(part.to(self.ranks.device) for part in (images, labels, index))
+        self.seconds += time.perf_counter() - started
+
+    def damaged(self) -> list[str]:
+        """The damaged images that any rank came across, by name; on every rank."""
+        found = self.ranks.everywhere(list(self.data.damaged))
+        return sorted({name for part in found for name in part})
+
+
+class Job:
+    """Conditions, what is done to each, and the file that takes the results.
+
+    open_data : gives the data set for a model, with its preprocessing: `batch(j, size)` → (images
+        float32 [b, 3, h, w], labels int64 [b], index int64 [b]) and `damaged` names
+    n, size : how many images the data set has, and how many make a minibatch
+    file, configuration : see Results; n and size are added to the configuration
+
+    Any number of ranks gives the same table, for a minibatch holds the same images on every one.
+    Raises what Results raises.
+    """
+
+    def __init__(
+        self,
+        conditions: Sequence[Condition],
+        task: Task,
+        open_data: Callable[[nn.Module], Any],
+        n: int,
+        size: int,
+        file: Path,
+        configuration: dict,
+        ranks: Ranks,
+    ) -> None:
+        self.conditions, self.task, self.open_data = conditions, task, open_data
+        self.n, self.size, self.ranks = n, size, ranks
+        self.count = -(-n // size)  # minibatches
+        columns = (*conditions[0].keys, *task.columns)
+        configuration = {**configuration, "n": n, "batch": size}
+
+        def open_results() -> tuple[Results, list[Condition]]:
+            results = Results(file, columns, configuration)
+            return results, [c for c in conditions if not results.holds(c.name, c.weights)]
+
+        self.results, self.todo = ranks.on_main(open_results)  # rank 0 writes, the others know
+
+    def run(self) -> Summary:
+        """Measure what is missing; every finished condition is on disk before the next begins.
+
+        A condition that fails is named in the summary, and the next one is tried. Ctrl-C, a full
+        disk (NotWritten) and a rank that dies (RankLost) end the job with a sentence that says
+        what is safe.
+        """
+        failed: dict[str, str] = {}
+        if self.todo:
+            source = {**provenance(self.ranks.device), "ranks": self.ranks.world}
+            self.ranks.on_main(lambda: self.results.begin(source))
+        try:
+            for i, condition in enumerate(self.todo):
+                try:
+                    self._measure(condition, f"{i + 1}/{len(self.todo)} {condition.name}")
+                except ITS_OWN as error:
+                    failed[condition.name] = f"{error} ({type(error).__name__})"
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"The job was interrupted: {self._safe()}") from None
+        except RankLost as error:
+            raise RankLost(f"{error} {self._safe()}") from None
+        return self.ranks.on_main(lambda: self._summary(failed))
+
+    def _summary(self, failed: dict[str, str]) -> Summary:
+        finished = self.results.finished
+        damaged = {image for record in finished.values() for image in record["damaged"]}
+        measured = len(self.todo) - len(failed)
+        return Summary(self.results.file, len(finished), measured, failed, sorted(damaged))
+
+    def _safe(self) -> str:
+        return (
+            f"{len(self.results.finished)} of {counted(len(self.conditions), 'condition')} "
+            f"safe in {self.results.file}, and the same command goes on from there."
+        )
+
+    def _measure(self, condition: Condition, label: str) -> None:
+        started = time.perf_counter()
+        model, batches = self._start(condition, self.count, label)
+        rows, notes = self.task.run(model, condition, batches, self.ranks)
+        record = {
+            "weights": condition.weights,
+            "seconds": round(time.perf_counter() - started, 2),
+            "damaged": batches.damaged(),
+            **notes,
+        }
+        rows = [{**condition.keys, **row} for row in rows]
+        self.ranks.on_main(lambda: self.results.add(condition.name, rows, record))
+
+    def _start(
+        self, condition: Condition, count: int, label: str = ""
+    ) -> tuple[nn.Module, Batches]:
+        def start() -> tuple[nn.Module, Batches]:
+            model = condition.load()
+            data = self.open_data(model)
+            model = model.to(self.ranks.device)
+            return model, Batches(data, self.size, count, self.ranks, label)
+
+        return self.ranks.together(start)
+
+    def plan(self) -> Iterator[str]:
+        """What `run` would do, line by line, with the time that one minibatch of each condition
+        took; writes nothing."""
+        conditions = counted(len(self.conditions), "condition")
+        yield f"{self.results.file}: {conditions} on {counted(self.n, 'image')}."
+        ranks = counted(self.ranks.world, "process", "processes")
+        yield f"{counted(self.count, 'minibatch', 'minibatches')} of {self.size} on {ranks}."
+        waiting = {condition.name for condition in self.todo}
+        total = 0.0
+        for condition in self.conditions:
+            if condition.name not in waiting:
+                yield f"  {condition.name}: finished"
+                continue
+            model, batches = self._start(condition, min(self.count, self.ranks.world))
+            self.task.run(model, condition, batches, self.ranks)
+            seconds = batches.seconds * len(self.ranks.mine(self.count))
+            total += seconds
+            plan = self.task.plan(model, condition, batches)
+            yield f"  {condition.name}: {plan}; about {seconds:.0f} s"
+        yield f"About {total:.0f} s in all, beside loading models."

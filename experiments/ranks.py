@@ -1,0 +1,122 @@
+"""One process or many: who takes which minibatches, and how the parts come together.
+
+What travels between ranks are sums and tables, small and on the CPU; `torchrun` starts the ranks.
+"""
+
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+CPU = torch.device("cpu")
+LAUNCHED = {"RANK": 0, "WORLD_SIZE": 1}  # torchrun sets them; these are the values without it
+# A dead rank is noticed at once; one that is slow may take its time.
+PATIENCE = timedelta(days=1)
+
+
+class RankLost(Exception):
+    """Another rank died, or can no longer be reached."""
+
+
+class Ranks:
+    """The processes that share a job, as a context manager; one alone without `torchrun`.
+
+    `rank` of `world`; rank 0 is `main`: it alone writes and speaks. `device` is this process's own
+    GPU if there is one, else the CPU. Every rank must call `on_main`, `together` and `gather`
+    equally often; they raise RankLost when another rank has died.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.world = (int(os.environ.get(k, d)) for k, d in LAUNCHED.items())
+        self.main = self.rank == 0
+        cuda = torch.cuda.is_available()
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        self.device = torch.device("cuda", local % torch.cuda.device_count()) if cuda else CPU
+        if cuda:
+            torch.cuda.set_device(self.device)
+
+    def __enter__(self) -> Self:
+        if self.world > 1:
+            with _reachable():
+                # Tensors on a GPU go by nccl, objects and everything else by gloo.
+                gpu = self.device.type == "cuda"
+                backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
+                dist.init_process_group(backend, timeout=PATIENCE)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self.world > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+    def mine(self, minibatches: int) -> range:
+        """The minibatches of this rank: j belongs to rank j mod world."""
+        return range(self.rank, minibatches, self.world)
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Do `work` on rank 0 alone; every rank gets what it returned, or raises what it raised."""
+        if self.world == 1:
+            return work()
+        parcel = [_outcome(work) if self.main else None]
+        with _reachable():
+            dist.broadcast_object_list(parcel, src=0)
+        return _unpack(parcel[0])
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Do `work` on every rank; if it raised on any, every rank raises the first one's error."""
+        if self.world == 1:
+            return work()
+        outcome = _outcome(work)
+        errors = self.everywhere(outcome if isinstance(outcome, Exception) else None)
+        for error in filter(None, errors):
+            raise error
+        return _unpack(outcome)
+
+    def everywhere(self, part: T) -> list[T]:
+        """The parts of all ranks, in their order, on every rank."""
+        if self.world == 1:
+            return [part]
+        parts = [None] * self.world
+        with _reachable():
+            dist.all_gather_object(parts, part)
+        return parts
+
+    def gather(self, part: T) -> list[T] | None:
+        """The parts of all ranks, in their order, on rank 0; None on the others."""
+        if self.world == 1:
+            return [part]
+        parts = [None] * self.world if self.main else None
+        with _reachable():
+            dist.gather_object(part, parts)
+        return parts
+
+
+def _outcome(work: Callable[[], Any]) -> Any:
+    try:
+        return (work(),)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # an exception whose arguments are not those of its class
+            return RuntimeError(f"{type(error).__name__}: {error}")
+        return error
+
+
+def _unpack(outcome: Any) -> Any:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome[0]
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # torch.distributed has no narrower one for a closed connection
+        reason = str(error).strip().splitlines()[0]
+        raise RankLost(f"Another rank died or cannot be reached ({reason}).") from error

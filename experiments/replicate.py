@@ -1,0 +1,193 @@
+"""`python -m experiments replicate`: the declared experiments, as far as there are models."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+from torch import nn
+
+from experiments.catalogue import EXPERIMENTS, RUNGS, Experiment
+from experiments.job import Condition, Job
+from experiments.ranks import Ranks
+from experiments.results import RESULTS, Summary, counted, file_of, finished
+from experiments.tasks.ablate import Ablate
+from experiments.tasks.behave import Behave, opened
+from experiments.tasks.compare import Compare, Pair
+from experiments.tasks.measure import Measure
+from experiments.tasks.represent import Represent
+from experiments.tasks.standalone import STANDALONE, record
+from experiments.training.recipes import LOSS_LEVELS
+from utils.models import checkpoints, zoo
+from utils.models.architectures import Spec
+from utils.stimuli import datasets
+from utils.stimuli.minibatches import Dataset
+
+TASKS = {
+    "measure": Measure,
+    "ablate": Ablate,
+    "represent": Represent,
+    "compare": Compare,
+    "behave": Behave,
+}
+BATCH, SEED = 50, 0
+
+
+@dataclass(frozen=True)
+class AtLoss(Condition):
+    """A model as it was when its training loss first fell below a level: `file` has its weights."""
+
+    file: Path = Path()
+
+    def load(self) -> nn.Module:
+        """The model with these weights, in eval mode, on the CPU."""
+        model = super().load() if self.random else zoo.architecture(self.model)
+        if not self.random:
+            model.load_state_dict(safetensors.torch.load_file(self.file))
+        return model
+
+    @property
+    def weights(self) -> str | None:
+        """A hash of these weights."""
+        return None if self.random else hashlib.sha256(self.file.read_bytes()).hexdigest()[:12]
+
+
+def experiment(name: str, rung: str) -> Experiment:
+    """The declared experiment; ValueError for an unknown one, and where it has no models."""
+    if name not in EXPERIMENTS:
+        raise ValueError(
+            f"There is no experiment {name!r}; there are {', '.join((*EXPERIMENTS, *STANDALONE))}."
+        )
+    if not EXPERIMENTS[name].models(rung):
+        raise ValueError(f"{name} has no models on the rung {rung}: choose another rung.")
+    return EXPERIMENTS[name]
+
+
+def replicate(
+    name: str,
+    rung: str,
+    ranks: Ranks,
+    *,
+    data: Path | None = None,
+    n: int | None = None,
+    loss: float | None = None,
+    runs: Path = Path("_runs"),
+    out: Path = RESULTS,
+) -> tuple[Summary | None, list[str]]:
+    """Record what is missing of an experiment; the summary, and the models left for later.
+
+    data : labelled photographs, for the rung imagenet; n : of images, if not as many as declared
+    loss : one of training.LOSS_LEVELS, to take every model as it was when its training loss first
+        fell below that, from the checkpoints in `runs`, instead of when its training ended
+
+    Models that are not recorded are left for later if the zoo lacks them (or the hub does not give
+    them, or their run has no such checkpoint); with none at hand the summary is None. The table
+    grows as models come.
+    Raises ValueError for an unknown experiment, and what Job raises.
+    """
+    if name in STANDALONE:
+        return ranks.on_main(lambda: record(name, file_of(name, rung, out=out))), []
+    declared = experiment(name, rung)
+    if loss is not None and loss not in LOSS_LEVELS:
+        levels = ", ".join(f"{level:g}" for level in LOSS_LEVELS)
+        raise ValueError(f"No weights are kept at a loss of {loss:g} nats, but at {levels}.")
+    names = declared.models(rung)
+    here = ranks.on_main(lambda: [model for model in names if _at_hand(model, rung, loss, runs)])
+    file = file_of(name, rung, loss, out)
+    images = _images(declared, rung, data, n or declared.n)
+    conditions = list(_conditions(declared, here, loss, runs))
+    about = {"experiment": name, "command": declared.command, "data": images.source, "seed": SEED}
+    summary = None
+    if conditions:
+        job = Job(
+            conditions,
+            TASKS[declared.command](**declared.options, seed=SEED),
+            opened(images),
+            len(images),
+            BATCH,
+            file,
+            {**about, **declared.options, **({} if loss is None else {"loss": loss})},
+            ranks,
+        )
+        summary = job.run()
+    done = finished(file)  # read after the job, which says so if the file is damaged
+    return summary, [m for m in names if m not in here and done[m] < max(1, declared.count(m))]
+
+
+def _images(declared: Experiment, rung: str, data: Path | None, n: int) -> Dataset:
+    if data is not None and rung != "imagenet":
+        raise ValueError(f"The rung {rung} has images of its own: leave --data out.")
+    if declared.data is not None:  # --data is for the other experiments of the same command
+        images = datasets.load(declared.data[rung])
+    elif rung != "imagenet":
+        images = datasets.load(f"{rung}/test")
+    elif data is None:
+        raise ValueError(
+            "The rung imagenet needs labelled photographs: give --data, the path of an "
+            "ImageFolder or of a directory with labels.csv."
+        )
+    else:
+        images = datasets.load(data)
+    return images.subset(range(min(n, len(images))), images.source)
+
+
+def _checkpoint(model: str, loss: float, runs: Path) -> Path:
+    return Path(runs) / Spec.parse(model).short / f"loss-{loss}.safetensors"
+
+
+def _at_hand(model: str, rung: str, loss: float | None, runs: Path) -> bool:
+    if rung != "imagenet":
+        return zoo.weights_file(model) is not None and (
+            loss is None or _checkpoint(model, loss, runs).exists()
+        )
+    try:
+        zoo.load(model)
+    except checkpoints.HubUnavailable:
+        return False
+    return True
+
+
+def _conditions(
+    declared: Experiment, models: list[str], loss: float | None, runs: Path
+) -> Iterator[Condition]:
+    def condition(model: str, random: bool, settings: dict) -> Condition:
+        if loss is None:
+            return Condition(model, random, settings)
+        return AtLoss(model, random, settings, _checkpoint(model, loss, runs))
+
+    for model in models:
+        for random in (False, True) if declared.random else (False,):
+            for settings in declared.settings_of(model):
+                one = condition(model, random, settings)
+                if not declared.pairs:
+                    yield one
+                for other in declared.beside(model):
+                    if other in models:
+                        yield Pair.of(one, condition(other, random, {}))
+
+
+def status(rung: str, out: Path = RESULTS) -> str:
+    """What of each experiment is recorded on a rung, what can be, and which models are missing."""
+    if rung not in RUNGS:
+        raise ValueError(f"There is no rung {rung!r}; choose one of {', '.join(RUNGS)}.")
+    trained = zoo.manifest()
+    lines = []
+    for name, declared in EXPERIMENTS.items():
+        models = declared.models(rung)
+        if not models:
+            continue
+        held = finished(file_of(name, rung, out=out))
+        conditions = counted(sum(map(declared.count, models)), "condition")
+        lines.append(f"{name}: {finished.total()} of {conditions} recorded. {declared.asks}")
+        done = [m for m in models if finished[m] == declared.count(m)]
+        # Some models are only there to be compared with.
+        lacking = [m for m in models if m not in done or not declared.count(m)]
+        lacking = [m for m in lacking if rung != "imagenet" and m not in trained]
+        ready = [m for m in models if m not in done and m not in lacking]
+        lines += [f"  to record: {', '.join(ready)}"] * bool(ready)
+        lines += [f"  to train first: {', '.join(lacking)}"] * bool(lacking)
+    for name, (asks, _, parts) in STANDALONE.items():
+        held = finished(file_of(name, rung, out=out))
+        lines.append(f"{name}: {held.total()} of {len(parts)} parts recorded. {asks}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""How the networks of the zoo are trained: recipes, one run, the queue, pilots, transport."""

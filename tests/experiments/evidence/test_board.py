@@ -1,0 +1,291 @@
+"""The board: every claim on it once, with the verdict that its rule gives, or what is lacking."""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from experiments.catalogue import EXPERIMENTS
+from experiments.evidence import board, claims, progress
+from experiments.evidence.recorded import Recorded
+from experiments.evidence.table import CLAIMS, evidence
+from experiments.groups import GROUPS
+from experiments.tasks.standalone import STANDALONE
+
+CHAPTERS = Path(__file__).resolve().parents[3] / "chapters"
+CACHED = (
+    board.recorded,
+    board._recorded_verdicts,
+    progress._done,
+    progress._progress,
+    progress.commands,
+)
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """An empty folder of tables, which the board reads instead of the book's."""
+    for module in (board, progress):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    for cached in CACHED:
+        cached.cache_clear()
+    yield tmp_path
+    for cached in CACHED:
+        cached.cache_clear()
+
+
+def write(folder, experiment, rows, conditions=()):
+    file = folder / "objects" / f"{experiment}.csv"
+    file.parent.mkdir(exist_ok=True)
+    pd.DataFrame(rows).to_csv(file, index=False)
+    record = {"conditions": {condition: {} for condition in conditions}}
+    file.with_suffix(".json").write_text(json.dumps(record))
+
+
+def sparse_attention(folder):
+    """Two ViTs whose attention is sparse in all four layers; half of what a claim needs of each."""
+    shared = {"quantity": "gini", "head": 0, "unit": "class", "se": 0.001}
+    rows = [
+        {"model": model, "weights": weights, "layer": f"blocks.{i}", "value": value, **shared}
+        for model in ("vit-d6-h4", "vit-d6-h8")
+        for weights, value in (("trained", 0.8), ("random", 0.2))
+        for i in range(4)
+    ]
+    conditions = ["vit-d6-h4 trained", "vit-d6-h4 random weights", "vit-d6-h8 trained"]
+    write(folder, "sparseness", rows, conditions)
+
+
+def strong_units(folder):
+    """Necessity of three ViTs: .4, .5, .6 against random units, half of that at equal mass."""
+    shared = {"weights": "trained", "unit": "attention", "scope": "all"}
+    rows = [
+        {"model": f"vit-d6-h{h}", "replaced_by": by, "quantity": quantity, "value": value, **shared}
+        for h, number in ((1, 0.4), (2, 0.5), (4, 0.6))
+        for by in ("zero", "renormalise")
+        for quantity, value in (("necessity N", number), ("place index", number / 2))
+    ]
+    write(folder, "ablation-heads-all", rows)
+
+
+def lines(shown) -> list[str]:
+    return [line for line in shown.data.splitlines() if line.startswith("| **")]
+
+
+def test_every_claim_is_on_the_board_once_with_a_verdict_for_each_of_its_rungs(results):
+    rows = lines(board.table())
+    assert len(rows) == len(claims.CLAIMS)
+    for claim, row in zip(claims.CLAIMS, rows, strict=True):
+        assert f"**{claim.statement}** ({claim.id})" in row
+        names = [board.RUNG_NAMES[claims.RUNGS[rung]] for rung in claim.rungs]
+        assert re.search(rf"\*\*not tested here\*\*.* on {', '.join(names)}<br>", row)
+
+
+def test_what_is_not_tested_has_a_reason_or_says_what_is_lacking(results):
+    for claim in claims.CLAIMS:
+        for rung in claim.rungs:
+            assert progress.lacking(claim.id, claims.RUNGS[rung])
+    assert progress.lacking("hu9", "objects") == claims.BY_ID["hu9"].reason
+    assert progress.lacking("zh", "cifar10") == "none of its models is trained here"
+    assert progress.lacking("hu6", "cifar10").endswith(
+        "group decoupled is not declared on this rung"
+    )
+    assert "group" not in progress.lacking("hu6", "objects") + progress.lacking("hu1", "cifar10")
+
+
+def test_a_verdict_shown_is_the_one_that_the_rules_give(results):
+    sparse_attention(results)
+    strong_units(results)
+    found = evidence(results)[list(claims.EVIDENCE)]
+    expected = {(v.claim, v.rung): v.verdict for v in claims.verdicts(found)}
+    assert expected["hu1", "objects"] == claims.SUPPORTED
+    shown = board.verdicts().set_index(["claim", "rung"])["verdict"].to_dict()
+    assert shown == expected
+    assert all(board.verdict_of(*place) == verdict for place, verdict in expected.items())
+    for claim in claims.CLAIMS:
+        text = board.box(claim.id).data
+        for rung in claim.rungs:
+            name = board.RUNG_NAMES[claims.RUNGS[rung]]
+            verdict = expected[claim.id, claims.RUNGS[rung]]
+            assert re.search(rf"\*\*{verdict}\*\*.* on .*{name}", text)
+
+
+def test_an_effect_is_shown_with_its_interval_and_its_models(results):
+    strong_units(results)
+    row = board.recorded().query("claim == 'hu3' and variant == 'zero'").iloc[0]
+    interval = f"[{row.low:+.3f}, {row.high:+.3f}]"
+    assert f"(zero): **+0.500** {interval}, 3 models" in board.box("hu3").data
+    assert interval in board.effects("hu3")["interval"].tolist()
+
+
+def test_a_share_is_shown_without_an_interval(results):
+    sparse_attention(results)
+    assert "**1.000** (a share, no interval), 2 models" in board.box("hu1").data
+
+
+def test_of_a_contradiction_both_sides_are_shown_and_nothing_else(results):
+    rows = [
+        {"model": f"{model}-s{seed}".removesuffix("-s0"), "weights": "trained"}
+        | {"quantity": quantity, "value": value + 0.01 * seed}
+        for model, bias, decided in (("vit-d6-h4", 0.6, 0.9), ("resnet-d20", 0.3, 0.2))
+        for seed in range(3)
+        for quantity, value in (("shape_bias", bias), ("decided", decided))
+    ]
+    write(results, "cue-conflict", rows)
+    shown = board.box("tu2").data
+    assert "because of: decided" in shown
+    # Not the difference of the biases, which passes.
+    assert "share of decided trials (ViT): **+0.910** [+0.885, +0.935], 3 models; but" in shown
+    assert "; but (CNN): **+0.210**" in shown
+    assert shown.count("**+") == 2
+
+
+def test_a_criterion_that_refers_to_the_one_before_is_shown_after_it(results):
+    rows = [
+        {"model": name, "weights": "trained", "quantity": "skip_fall", "unit": unit, "value": value}
+        for name, skip in (("vit-d6-h4", 0.4), ("vit-d6-h4-s1", 0.41), ("resnet-d20", 0.5))
+        for unit, value in (("block", 0.1), ("skip", skip))
+    ]
+    write(results, "representation", rows)
+    assert "whole block removed; the same, ViT − ResNet: **−0.095**" in board.box("ra3").data
+
+
+@pytest.mark.parametrize(
+    ("quantity", "shown"),
+    [
+        ("slope of the lengths, width / 2", "slope of the lengths, width / 2"),
+        ("the same of the lengths", "slope of the widths; the same of the lengths"),
+    ],
+)
+def test_a_fallback_is_shown_in_its_own_words(quantity, shown, monkeypatch):
+    rule = claims.Effect(+1, 0.1)
+    criteria = tuple(
+        claims.Criterion(name, words, rule)
+        for name, words in (("widths", "slope of the widths"), ("heights", "slope of the heights"))
+    )
+    fallback = claims.Criterion("lengths", quantity, rule)
+    claim = claims.Claim("made-up", "All grows.", (), criteria, fallback=fallback)
+    monkeypatch.setitem(claims.BY_ID, claim.id, claim)
+    rows = pd.DataFrame(
+        [{"claim": claim.id, "criterion": c.name} for c in (*criteria, fallback)]
+    ).itertuples()
+    assert [board._quantity(row) for row in rows] == [*(c.quantity for c in criteria), shown]
+
+
+def test_seeds_that_agree_to_the_last_digit_have_an_interval_all_the_same(results):
+    rows = [
+        {"model": f"{model}{seed}", "weights": "trained", "quantity": quantity, "value": value}
+        for model, bias in (("vit-d6-h4", 0.5), ("resnet-d20", 0.25))
+        for seed in ("", "-s1")
+        for quantity, value in (("shape_bias", bias), ("decided", 0.9))
+    ]
+    write(results, "cue-conflict", rows)
+    assert "**+0.250** [+0.250, +0.250], 4 models" in board.box("tu2").data
+
+
+def test_a_model_counts_once_all_its_conditions_are_recorded(results):
+    sparse_attention(results)
+    declared = {m for name in ("heads", "depth") for m in GROUPS[name].members()}
+    assert progress.lacking("hu1", "objects") == f"1 of {len(declared)} models recorded"
+
+
+def test_a_claim_lacks_nothing_once_every_condition_is_recorded(results, monkeypatch):
+    declared = EXPERIMENTS["sparseness"]
+    models = [m for m in declared.models("objects") if m in GROUPS["cnn-depth"].members()]
+    conditions = [f"{m} {i}" for m in models for i in range(declared.count(m))]
+    monkeypatch.setattr(progress.zoo, "manifest", lambda: dict.fromkeys(models))
+    assert progress.commands("hu8") == "`replicate sparseness`"
+    (results / "objects").mkdir()
+    (results / "objects/sparseness.json").write_text(
+        json.dumps({"conditions": dict.fromkeys(conditions)})
+    )
+    for cached in CACHED:
+        cached.cache_clear()
+    assert progress.commands("hu8") == ""
+
+
+def test_commands_train_first_and_end_at_equal_loss(results, monkeypatch):
+    monkeypatch.setattr(progress.zoo, "manifest", dict)
+    assert progress.commands("hu5", "cifar10") == (
+        "`train --group cifar10`, then "
+        "`replicate ablation-cnn ablation-cnn-all --rung cifar10`, then "
+        "`replicate ablation-cnn ablation-cnn-all --rung cifar10 --loss NATS`"
+    )
+    assert progress.commands("ra1", "imagenet") == (
+        "`replicate similarity --rung imagenet --data photographs/`"
+    )
+    assert progress.commands("tu1", "imagenet") == "`replicate cue-conflict --rung imagenet`"
+
+
+def test_what_a_claim_is_judged_from_is_declared(results):
+    assert set(progress.BASES) == set(claims.BY_ID)
+    for claim, basis in progress.BASES.items():
+        assert set(basis.experiments) <= {*EXPERIMENTS, *STANDALONE}
+        assert set(basis.groups) <= set(GROUPS)
+        assert bool(basis.experiments) == bool(claims.BY_ID[claim].criteria)
+
+
+@pytest.mark.parametrize("claim", [name for name in CLAIMS if name not in ("hu3", "hu4", "hu5")])
+def test_the_tables_that_the_evidence_reads_are_those_that_the_board_names(claim, tmp_path):
+    asked = []
+
+    class Watched(Recorded):
+        def table(self, experiment):
+            asked.append(experiment)
+            return super().table(experiment)
+
+    list(CLAIMS[claim](Watched("objects", tmp_path)))
+    assert set(asked) <= set(progress.BASES[claim].experiments)
+
+
+@pytest.mark.parametrize("claim", claims.BY_ID)
+def test_a_claim_links_to_a_section_that_is_there(claim):
+    label, target = re.fullmatch(r"\[[\d.]+, (.+)\]\((\S+)\)", progress.link(claim)).groups()
+    cells = nbformat.read(CHAPTERS / target, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert re.search(rf"^##+ {re.escape(label)}$", text, re.MULTILINE)
+
+
+def test_the_marks_differ_without_their_colours():
+    assert set(board.MARKS) == set(claims.VERDICTS)
+    assert len({mark for mark, *_ in board.MARKS.values()}) == len(claims.VERDICTS)
+
+
+def test_the_figure_has_a_mark_for_each_verdict(results):
+    drawn = [text.get_text() for text in board.figure("hu1", "co").axes[0].texts]
+    assert drawn == [board.MARKS[claims.NOT_TESTED][0]] * 4  # three rungs, and one
+
+
+def test_the_conclusion_names_every_claim_of_a_rung_once(results):
+    sparse_attention(results)
+    text = board.conclusion().data
+    names = [c.id for c in claims.CLAIMS if "O" in c.rungs]
+    assert sorted(re.findall(r"\((\w+\d?)\)(?=[;.])", text)) == sorted(names)
+    assert "✓ **supported** (1): Attention is sparse (hu1)." in text
+
+
+def test_the_small_board_says_its_marks_in_words(results):
+    sparse_attention(results)
+    shown = board.small()
+    assert 'aria-label="supported on objects"' in shown
+    own = [claim for claim in claims.CLAIMS if claim.sources == claims.HU]
+    assert all(shown.count(claim.statement) == 1 for claim in own)
+    assert shown.count("<tr>") == len(own)
+
+
+def test_the_landing_page_shows_what_chapter_6_keeps_for_it():
+    (key,) = re.findall(
+        r"```\{glue\} (\S+)\n:doc: 6_claims.ipynb", (CHAPTERS / "index.md").read_text()
+    )
+    assert f'"{key}"' in "".join(
+        c.source for c in nbformat.read(CHAPTERS / "6_claims.ipynb", 4).cells
+    )
+
+
+def test_an_unknown_claim_is_refused(results):
+    with pytest.raises(KeyError, match="no claim 'hu11' on the rung 'objects'"):
+        board.verdict_of("hu11")
+    with pytest.raises(KeyError, match="no claim 'hu11'"):
+        board.box("hu11")

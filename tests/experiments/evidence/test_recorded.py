@@ -1,0 +1,54 @@
+"""The recorded tables: of the weights in the zoo, and the same when they are measured again."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from experiments.__main__ import main
+from experiments.results import RESULTS
+from utils.models import zoo
+
+# One of each kind: the command of which the table holds the same rows.
+AGAIN = {
+    "sparseness": "measure vit-d6-h4 --measures accuracy attention activation -n 1000",
+    "similarity": "measure vit-d6-h4 --measures distance cka -n 1000",
+    "ablation-heads": "ablate vit-d6-h4 --unit attention --scope last --value renormalise -n 200"
+    " --ranks 9 --draws 2",
+    "representation": "represent vit-d6-h4 -n 500",
+    "cue-conflict": "behave vit-d6-h4 --data objects/cue-conflict --measures conflict -n 900",
+}
+
+
+def test_recorded_models_have_the_weights_that_are_in_the_zoo():
+    known = {name: entry["sha256"][:12] for name, entry in zoo.manifest().items()}
+    recorded = {
+        (name.split(" ")[0], condition["weights"])
+        for file in (RESULTS / "objects").glob("*.json")
+        if file.stem != "pairs" and "-loss-" not in file.stem
+        for name, condition in json.loads(file.read_text())["conditions"].items()
+        if " trained" in name
+    }
+    assert recorded
+    assert {pair for pair in recorded if known[pair[0]] != pair[1]} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", AGAIN)
+def test_what_is_measured_again_agrees_within_half_its_interval(experiment, tmp_path):
+    assert main([*AGAIN[experiment].split(), "--out", str(tmp_path / "again.csv")]) == 0
+    again, recorded = (
+        pd.read_csv(file)
+        for file in (tmp_path / "again.csv", RESULTS / f"objects/{experiment}.csv")
+    )
+    recorded = recorded[recorded["condition"].isin(again["condition"])]
+    measured = ("value", "sd", "se", "low", "high", "n", "undefined", "note")
+    keys = [c for c in again if c not in measured]
+    both = recorded.merge(again, on=keys, suffixes=("", "_again"), validate="one_to_one")
+    assert len(both) == len(recorded) == len(again)
+    half = (both["high"] - both["low"]) / 4 if "high" in both else 1.96 * both["se"] / 2
+    # Numbers without an interval are compared with each other.
+    allowed = half.where(half > 0).fillna(1e-3 * both["value"].abs() + 1e-6)
+    apart = (both["value"] - both["value_again"]).abs()
+    assert both["value"].isna().equals(both["value_again"].isna())
+    assert (apart.dropna() <= allowed[apart.notna()]).all()

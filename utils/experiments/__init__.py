@@ -1,2 +1,0 @@
-"""What varies and what is measured: resumable sweeps over models, recorded with where they came
-from."""

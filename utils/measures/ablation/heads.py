@@ -1,0 +1,78 @@
+"""What a network loses without one head: the map of layers × heads."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from torch import nn
+from tqdm import tqdm
+
+from ...probes import AblationSpec, Ablator, attention_layers
+from ...probes.hooks import select
+from ..statistics import bootstrap_means, percentiles
+from .outcomes import Batches, Others, outcomes, ready
+from .units import AttentionUnits
+
+
+def head_effects(
+    model: nn.Module,
+    batches: Batches,
+    layers: str | Iterable[str] = "*",
+    value: str = "zero",
+    *,
+    rows: str | None = None,
+    samples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    ablator: Ablator | None = None,
+    others: Others | None = None,
+) -> pd.DataFrame:
+    """Remove each head alone, prefix tokens included: one row a layer, head and quantity.
+
+    batches : (images [b, 3, h, w], labels [b], index [b]); layers : glob or globs
+    value : "zero", "mean" or "resample", with `ablator` and `others` as for `ablation_profile`
+    rows : "class" for what the class token reads of the head, "all" for the whole head; the class
+        row where there is a class token
+
+    Columns: layer, head (from 0), quantity ("kl" and "margin" in nats, "accuracy" in 0 … 1: what is
+    lost), value, low, high (a paired bootstrap over images), n. ValueError for batches without two
+    images, another value, and what Ablator raises. Chapter 5.1.
+    """
+    units = AttentionUnits(model, select(attention_layers(model), layers, type(model).__name__))
+    if value not in ("zero", "mean", "resample"):
+        raise ValueError(f"A head gives way to zero, mean or resample, not to {value!r}.")
+    units.rows = rows or units.rows
+    ablator = ablator or Ablator(model)
+    batches, others = ready(value, units.layers, batches, ablator, others, seed)
+    parts = []
+    for images, labels, index in tqdm(batches, "heads", disable=None, leave=False):
+        put = dict.fromkeys(units.layers, value)
+        if value == "resample":
+            put = units.held(others(index).to(images))
+        heads = {layer: found.mass.shape[1] for layer, found in units.read(images[:1]).items()}
+        conditions = [
+            (
+                (layer, head),
+                [AblationSpec(layer, heads=[head], query_rows=units.rows, value=put[layer])],
+            )
+            for layer, count in heads.items()
+            for head in range(count)
+        ]
+        keys, found = outcomes(ablator, images, labels, conditions)
+        right = found.right.astype(np.float64)
+        parts.append((found.kl[1:], right[:1] - right[1:], found.margin[:1] - found.margin[1:]))
+    if not parts:
+        raise ValueError("There is nothing to remove heads from: the batches hold no images.")
+    names = ("kl", "accuracy", "margin")
+    tables = {name: np.concatenate([p[i] for p in parts], 1).T for i, name in enumerate(names)}
+    means = bootstrap_means(tables, samples, seed)  # [1 + samples, heads of all layers]
+    return pd.DataFrame(
+        {"layer": layer, "head": head, "quantity": name}
+        | _interval(percentiles(means[name][:, i], len(tables[name]), confidence))
+        for i, (layer, head) in enumerate(keys)
+        for name in names
+    )
+
+
+def _interval(found) -> dict:
+    return {"value": found.estimate, "low": found.low, "high": found.high, "n": found.n}

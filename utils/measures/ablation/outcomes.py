@@ -1,0 +1,103 @@
+"""What conditions do to each image, and what must be known of the data before they are run."""
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...probes import AblationSpec, Ablator
+from ...probes.ablation.draws import keyed_others
+from ...probes.ablation.memory import tensor_bytes
+from ..responses import float64
+from .units import Units
+
+CONDITIONS_AT_ONCE = 64  # so that logits of a thousand classes stay small
+Batches = Iterable[tuple[Tensor, Tensor, Tensor]]  # images, labels, index
+Others = Callable[[Tensor], Tensor]  # indices of images [b] → other images [b, 3, h, w]
+
+
+class Outcome(NamedTuple):
+    """Per condition and image [conditions, batch]: KL in nats, right or wrong, margin in nats."""
+
+    kl: np.ndarray
+    right: np.ndarray
+    margin: np.ndarray
+    classes: int
+
+
+def outcomes(
+    ablator: Ablator,
+    images: Tensor,
+    labels: Tensor,
+    conditions: Iterable[tuple[Hashable, list[AblationSpec]]],
+    temperature: float = 1.0,
+) -> tuple[list[Hashable], Outcome]:
+    """The keys of (key, specs), and what each condition did; the intact network's comes first.
+
+    temperature : divides all logits first
+    """
+    conditions = iter(conditions)
+    keys, parts = [], []
+    while some := list(islice(conditions, CONDITIONS_AT_ONCE)):
+        intact, ablated = ablator.run(images, [specs for _, specs in some], intact=True)
+        if not parts:
+            parts.append(_compare(intact, intact[None], labels, temperature))
+        parts.append(_compare(intact, ablated, labels, temperature))
+        keys += [key for key, _ in some]
+    tables = (np.concatenate(each) for each in list(zip(*parts, strict=True))[:3])
+    return keys, Outcome(*tables, parts[0].classes)
+
+
+def _compare(intact: Tensor, ablated: Tensor, labels: Tensor, temperature: float) -> Outcome:
+    """Logits [batch, classes] and [conditions, batch, classes]."""
+    p, q = (float64(x / temperature).log_softmax(-1) for x in (intact, ablated))
+    labels = labels.to(q.device)
+    kl = (p.exp() * (p - q)).sum(-1).clamp(min=0)
+    own = q.gather(-1, labels.expand(len(q), -1).unsqueeze(-1))
+    others = q.scatter(-1, labels.expand(len(q), -1).unsqueeze(-1), -math.inf).logsumexp(-1)
+    right = q.argmax(-1) == labels
+    numbers = (x.numpy(force=True) for x in (kl, right, own.squeeze(-1) - others))
+    return Outcome(*numbers, q.shape[-1])
+
+
+def affordable(units: Units, batches: Batches, ablator: Ablator) -> Iterator[tuple]:
+    """Minibatches in parts so small that the sets of many conditions fit into memory together."""
+    of_one = 0  # bytes of one image's sets in all layers
+    for images, *rest in batches:
+        of_one = of_one or sum(
+            tensor_bytes([spec.keys, spec.channels, spec.units])
+            for layer, found in units.read(images[:1]).items()
+            for spec in [units.spec(layer, torch.zeros_like(found.scores), "zero")]
+        )
+        size = max(1, ablator.available(images.device) // (CONDITIONS_AT_ONCE * of_one))
+        yield from zip(*(each.split(size) for each in (images, *rest)), strict=True)
+
+
+def ready(
+    value: str, layers: list[str], batches: Batches, ablator: Ablator, others: Others | None, seed
+) -> tuple[Batches, Others | None]:
+    """The batches, gone through beforehand if the value needs the means or other images of them."""
+    if value == "mean" and any(layer not in ablator.means for layer in layers):
+        batches = list(batches)
+        ablator.fit_means((images for images, *_ in batches), layers)
+    if value == "resample" and others is None:
+        batches = list(batches)
+        others = others_among(batches, seed)
+    return batches, others
+
+
+def others_among(batches: list[tuple[Tensor, Tensor, Tensor]], seed: int = 0) -> Others:
+    """Gives each image of some batches another one of theirs, as `keyed_others` says: the same in
+    any split into minibatches. ValueError for fewer than two images."""
+    images = [image for images, *_ in batches for image in images]
+    known, order = torch.cat([index.cpu() for *_, index in batches]).sort()
+
+    def others(index: Tensor) -> Tensor:
+        places = torch.searchsorted(known, index.cpu())
+        return torch.stack([images[order[i]] for i in keyed_others(seed, places, len(known))])
+
+    return others

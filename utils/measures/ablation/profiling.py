@@ -1,0 +1,178 @@
+"""Functional sparsity: what happens to a network's answers as its units are removed in order."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from scipy.optimize import brentq
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ...probes import Ablator
+from ..responses import float64
+from .conditions import PLACE, Key, Minibatch
+from .curves import FIXED
+from .outcomes import Batches, Others, Outcome, affordable, outcomes, ready
+from .profile import AblationProfile
+from .units import fixed_scores, mean_responses, units_of
+
+
+def ablation_profile(
+    model: nn.Module,
+    batches: Batches,
+    layers: str | Iterable[str],
+    unit: str = "attention",
+    value: str = "zero",
+    order: str = "response",
+    *,
+    ranks: int = 33,
+    draws: int = 8,
+    matched_draws: int | None = None,
+    place_draws: int = 0,
+    fixed: Iterable[str] = (),
+    leave_one_out: int = 0,
+    groups: int | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    ablator: Ablator | None = None,
+    means: Mapping[str, Tensor] | None = None,
+    others: Others | None = None,
+) -> AblationProfile:
+    """Remove the units of some layers, all layers together, from the strongest and otherwise.
+
+    batches : (images [b, 3, h, w], labels [b], index [b]), the global indices of the images
+    layers : glob or globs: the scope. Units are ordered by the intact pass, each layer by itself
+    unit, order, groups : see `ablation_units.units_of`; order may also be one of FIXED
+    value : "zero", "mean", "renormalise" or "resample", what another image has; for "mean" an
+        `ablator` that has the means, or batches that can be gone through twice; so for "resample"
+        unless `others` gives other images, indices [b] → [b, 3, h, w]
+    ranks : at most so many numbers of removed units; draws : nested random orders, keyed by (seed,
+        index, draw); matched_draws : those matched in mass (as many if None; attention only)
+    place_draws : of attention, in each head the weights of the patches permuted, keyed alike, and
+        the same mass spread evenly over them; nothing is removed. In several layers the weights
+        that the changed pass comes to are moved
+    fixed : of FIXED, orders of the same units for all images, to be removed as well: "centre", the
+        middle of the grid first, and "mean map", by the mean response over images, each layer's
+        own: `means` from `mean_responses`, best of many or other images, for in the mean of few an
+        image finds itself again; without it of batches that can be gone through twice
+    leave_one_out : measure alignment and concentration on images with an index below that
+    temperature : divides all logits first, see `matching_temperature`
+
+    Attention: as many keys are removed in each head, by its own response; class → class and
+    registers are untouched. Raises ValueError for batches without images and what Ablator raises.
+    Source: hu2023comparative, reconstructed. Chapter 5.1.
+    """
+    fixed = tuple(dict.fromkeys(fixed))
+    if unknown := [name for name in fixed if name not in FIXED]:
+        raise ValueError(f"There is no fixed order {unknown[0]!r}; choose of {', '.join(FIXED)}.")
+    if place_draws and unit != "attention":
+        raise ValueError(f"Only attention weights can be put elsewhere, not {unit!r}.")
+    own = "response" if order in FIXED else order
+    units = units_of(model, layers, unit, own, groups, seed)
+    ablator = ablator or Ablator(model)
+    batches, others = ready(value, units.layers, batches, ablator, others, seed)
+    if "mean map" in (order, *fixed) and means is None:
+        batches = list(batches)
+        means = mean_responses(units, batches)
+    if matched_draws is None:
+        matched_draws = draws
+    matched_draws = matched_draws if unit == "attention" else 0
+    about = {
+        "layers": list(units.layers),
+        "unit": unit,
+        "value": value,
+        "order": order,
+        "groups": groups,
+        "draws": draws,
+        "place_draws": place_draws,
+        "fixed": fixed,
+        "temperature": temperature,
+        "seed": seed,
+    }
+    parts = []
+    minibatches = tqdm(batches, "ablation profile", disable=None, leave=False)
+    for images, labels, index in affordable(units, minibatches, ablator):
+        responses = units.read(images)
+        same = {
+            name: fixed_scores(units, responses, name, means)
+            for name in FIXED
+            if name in (order, *fixed)
+        }
+        if order in same:
+            responses = {
+                layer: found._replace(scores=same[order][layer].expand_as(found.mass))
+                for layer, found in responses.items()
+            }
+        held = units.held(others(index).to(images)) if value == "resample" else value
+        index = index.to(images.device)
+        run = Minibatch(
+            responses, units, held, index, seed, ranks, {name: same[name] for name in fixed}
+        )
+        conditions = run.conditions(draws, matched_draws, place_draws)
+        keys, outcome = outcomes(ablator, images, labels, conditions, temperature)
+        parts.append(_profile(run, keys, outcome, labels, about))
+        if (chosen := index < leave_one_out).any():
+            each = run.of(chosen).singles()
+            labelled = labels[chosen.to(labels.device)]
+            _, alone = outcomes(ablator, images[chosen], labelled, each, temperature)
+            parts[-1].alone[chosen.numpy(force=True)] = alone.kl[1:].T
+    if not parts:
+        raise ValueError("There is nothing to profile: the batches hold no images.")
+    return AblationProfile.merged(parts)
+
+
+def matching_temperature(logits: Tensor, confidence: float) -> float:
+    """The temperature at which logits [images, classes] have that mean largest probability.
+
+    By it, networks are compared at equal confidence. ValueError for a confidence that no
+    temperature gives: it lies above chance and below 1. Chapter 5.1.
+    """
+    if not 1 / logits.shape[-1] < confidence < 1:
+        raise ValueError(f"No temperature gives a mean confidence of {confidence}.")
+
+    def excess(log_temperature: float) -> float:
+        p = (float64(logits) / math.exp(log_temperature)).softmax(-1)
+        return float(p.amax(-1).mean()) - confidence
+
+    return math.exp(brentq(excess, -20, 20))
+
+
+def _profile(
+    run: Minibatch, keys: list[Key], outcome: Outcome, labels: Tensor, about: dict
+) -> AblationProfile:
+    """Put outcomes [1 + conditions, batch], the intact one first, into tables."""
+    images, last = len(run.index), len(run.ranks) - 1
+    margins = {name: np.zeros((images, 3), np.float32) for name in ("removed", "kept")}
+    draws = {order: draw + 1 for order, draw, _ in sorted(keys) if order not in margins}
+    tables, place = {}, {}
+    for name in ("kl", "right", "margin"):
+        intact, *rows = getattr(outcome, name)
+        table = {o: np.empty((draws[o], images, last + 1), np.float32) for o in draws}
+        for (order, draw, at), row in zip(keys, rows, strict=True):
+            if order in table:
+                table[order][draw, :, at] = row
+            elif name == "margin":
+                margins[order][:, at] = row
+        place[name] = {o: table.pop(o)[:, :, 0] for o in PLACE if o in table}
+        for each in table.values():
+            each[:, :, 0], each[:, :, last] = intact, table["top"][0, :, last]
+        tables[name] = table
+    masses = {
+        order: np.stack([run.masses[order, draw].numpy(force=True) for draw in range(draws[order])])
+        for order in tables["kl"]
+    }
+    return AblationProfile(
+        ranks=run.ranks,
+        n=run.n,
+        chance=1 / outcome.classes,
+        index=run.index.numpy(force=True),
+        labels=labels.numpy(force=True),
+        **tables,
+        mass={order: mass.astype(np.float32) for order, mass in masses.items()},
+        place=place,
+        overlap_removed=margins["removed"],
+        overlap_kept=margins["kept"],
+        alone=np.full((images, run.n), np.nan, np.float32),
+        scores=run.mean_scores().numpy(force=True),
+        about=about,
+    )

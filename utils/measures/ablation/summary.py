@@ -1,0 +1,178 @@
+"""The numbers that describe an ablation profile, each with its bootstrap interval."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+from ..sparsity.vector import gini
+from ..statistics import Estimate, bootstrap_means, percentiles
+from . import curves
+from .curves import ABOVE_CHANCE, NO_RELIANCE
+from .reliance import Reliance
+
+if TYPE_CHECKING:
+    from .profile import AblationProfile
+
+# What is told on the margin of the true class as well as in KL, which is about quadratic in what is
+# removed.
+ON_MARGIN = (
+    "necessity N",
+    "sufficiency K",
+    "N − K",
+    "half removed, top",
+    "half removed, random",
+    "half kept, top",
+    "half kept, random",
+)
+ORDERS = ("top", "random", "bottom")
+Rows = Iterator[tuple[str, Estimate, str]]
+Told = Callable[..., Estimate]
+
+
+def summarised(
+    profile: "AblationProfile",
+    samples: int,
+    seed: int,
+    confidence: float,
+    reliance: Reliance | None,
+) -> pd.DataFrame:
+    """See `AblationProfile.summary`."""
+    images = len(profile.index)
+    overlaps, alone = _overlaps(profile), _alone(profile)
+    means = resampled(profile, _tables(profile) | overlaps | _counted(alone), samples, seed)
+
+    def told(values: np.ndarray, n: int = images) -> Estimate:
+        return percentiles(values, n, confidence)
+
+    accuracy = means["right", "top"]
+    worth = told(accuracy[:, 0] - accuracy[:, -1])
+    exists = worth.low >= NO_RELIANCE and accuracy[0, 0] - profile.chance >= ABOVE_CHANCE
+    if reliance is not None:
+        exists = reliance.exists(samples, seed, confidence)
+    relied = bool(exists and means["kl", "top"][0, -1] > 0)
+
+    def related(name: str, values: np.ndarray, note: str = "", sure: bool = True):
+        if relied and sure:
+            return name, told(values), note
+        return name, Estimate(np.nan, np.nan, np.nan, np.nan, images), "no reliance"
+
+    def rows() -> Rows:
+        yield "intact accuracy", told(accuracy[:, 0]), ""
+        yield "reliance, KL", told(means["kl", "top"][:, -1]), ""
+        yield "reliance, accuracy", worth, ""
+        lost = means["margin", "top"][:, 0] - means["margin", "top"][:, -1]
+        yield "reliance, margin", told(lost), ""
+        if reliance is not None:
+            yield "existence, KL", reliance.estimate(samples, seed, confidence), ""
+        yield from _accuracies(profile, means, told)
+        for name in overlaps:
+            yield name, told(means[name]), ""
+        with np.errstate(invalid="ignore", divide="ignore"):  # a sample without such images
+            for name, values in alone.items():
+                known = int(np.isfinite(values).sum())
+                yield name, told(means[name, "sum"] / means[name, "n"], known), ""
+            kl = {order: means["kl", order] for order in profile.kl}
+            for name, values in curves.describe(kl, profile.fractions).items():
+                yield related(name, values)
+            margin = {order: means["margin", order] for order in ORDERS}
+            margin = {order: curve[:, :1] - curve for order, curve in margin.items()}
+            numbers = curves.describe(margin, profile.fractions)
+            sure = told(lost).low > 0
+            for name in ON_MARGIN:
+                yield related(f"{name}, margin", numbers[name], sure=sure)
+            at = {profile.n - int(k): i for i, k in enumerate(profile.ranks)}
+            for share, count in curves.kept(profile.ranks).items():
+                note, i = f"{count} of {profile.n} kept", at[count]
+                effect = 1 - kl["bottom"][:, i] / kl["bottom"][:, -1]
+                yield related(f"effect, top kept at {100 * share:.3g}%", effect, note)
+                right = told(means["right", "bottom"][:, i])
+                yield f"accuracy, top kept at {100 * share:.3g}%", right, note
+        yield from _placed(profile, means, told)
+
+    columns = ("estimate", "low", "high", "n")
+    return pd.DataFrame(
+        [
+            {"measure": name, **{c: getattr(found, c) for c in columns}, "note": note}
+            for name, found, note in rows()
+        ]
+    )
+
+
+def resampled(profile: "AblationProfile", each: dict, samples: int, seed: int) -> dict:
+    """The bootstrapped means of tables [images, …]; ValueError for a single image."""
+    if len(profile.index) < 2:
+        raise ValueError(
+            f"A profile of {len(profile.index)} image has no interval: run at least 2."
+        )
+    return bootstrap_means(each, samples, seed)
+
+
+def _tables(profile: "AblationProfile") -> dict:
+    """What is bootstrapped: (quantity, order or place) → [images, ranks] or [images]."""
+    tables = {("kl", order): table for order, table in profile.kl.items()}
+    for order in ORDERS:
+        tables["right", order] = profile.right[order]
+        tables["margin", order] = profile.margin[order]
+    for name, places in profile.place.items():
+        tables |= {(name, put): table for put, table in places.items()}
+    return {key: table.mean(0, dtype=np.float64) for key, table in tables.items()}
+
+
+def _accuracies(profile: "AblationProfile", means: dict, told: Told) -> Rows:
+    """Accuracy with the top or as many random units removed, and their difference."""
+    places = {int(k): at for at, k in enumerate(profile.ranks)}
+    for share, k in curves.shown(profile.n).items():
+        if k in places:
+            top, random = (means["right", order][:, places[k]] for order in ("top", "random"))
+            values = {"top removed": top, "random removed": random, "random − top": random - top}
+            for name, value in values.items():
+                yield f"accuracy, {name} at {100 * share:.3g}%", told(value), ""
+
+
+def _placed(profile: "AblationProfile", means: dict, told: Told) -> Rows:
+    """The damage of the same weights at other places, and what of it exceeds removing all."""
+    signs = {"kl": ("KL", 1), "right": ("accuracy", -1), "margin": ("margin", -1)}
+    for name, places in profile.place.items():
+        shown, sign = signs[name]
+        intact, removed = means[name, "top"][:, 0], means[name, "top"][:, -1]
+        for put in places:
+            moved = means[name, put]
+            yield f"damage, {put}, {shown}", told(sign * (moved - intact)), ""
+            yield f"damage, {put} − removed, {shown}", told(sign * (moved - removed)), ""
+
+
+def _overlaps(profile: "AblationProfile") -> dict[str, np.ndarray]:
+    """I_rem and I_keep of each image, on the margin of the true class."""
+    intact, nothing = (profile.margin["top"][0, :, i].astype(np.float64) for i in (0, -1))
+    lost = intact[:, None] - profile.overlap_removed  # e(A), e(B), e(A ∪ B)
+    restored = profile.overlap_kept - nothing[:, None]  # k(A), k(B), k(A ∪ B)
+    return {
+        name: effect[:, 2] - effect[:, 0] - effect[:, 1]
+        for name, effect in (("I_rem", lost), ("I_keep", restored))
+    }
+
+
+def _alone(profile: "AblationProfile") -> dict[str, np.ndarray]:
+    """Alignment and concentration [images] of the leave-one-out effects; NaN where there are none,
+    or all are equal (alignment) or zero (concentration)."""
+    measured = np.isfinite(profile.alone).all(1)
+    if measured.sum() < 2:
+        return {}
+    ranked = (stats.rankdata(x[measured], axis=1) for x in (profile.alone, profile.scores))
+    a, b = (x - x.mean(1, keepdims=True) for x in ranked)
+    alignment, concentration = np.full((2, len(measured)), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        alignment[measured] = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    effects = torch.from_numpy(profile.alone[measured]).double()
+    concentration[measured] = gini(effects).numpy()
+    return {"alignment": alignment, "concentration": concentration}
+
+
+def _counted(alone: dict[str, np.ndarray]) -> dict:
+    """Sums and numbers of the images in which each is defined."""
+    sums = {(name, "sum"): np.nan_to_num(values) for name, values in alone.items()}
+    return sums | {(name, "n"): np.isfinite(values) for name, values in alone.items()}

@@ -1,0 +1,78 @@
+"""Whether heads, and layers, attend to the same places: rank correlations of their maps."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..probes import AttentionProbe, token_layout
+from . import sparsity
+
+
+def patch_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Attention to patches: layer → [batch, heads, queries, patches].
+
+    The queries are the class token or, without one, all patches. Layers that attend within windows
+    are left out.
+    """
+    layout, found = token_layout(model), {}
+
+    def take(layer: str, weights: Tensor) -> None:
+        prefix = layout.prefix_in(weights.shape[-1])
+        rows = weights[:, :, :1] if layout.has_class_token and prefix else weights[:, :, prefix:]
+        if len(weights) == len(images) and weights.shape[-1] >= prefix + 2:
+            found[layer] = sparsity.patch_rows(rows, prefix)[0].double().cpu()
+
+    with AttentionProbe(model, rows="class" if layout.has_class_token else "all", reduce=take):
+        model(images)
+    return found
+
+
+def standard_ranks(maps: Tensor) -> Tensor:
+    """Ranks along the last axis, ties sharing theirs, centred and of length one.
+
+    The inner product of two is their Spearman correlation; NaN for what is NaN or constant.
+    """
+    ordered = maps.sort(-1).values
+    low, high = (torch.searchsorted(ordered, maps, right=right) for right in (False, True))
+    ranks = (low + high).double()  # twice the rank, and an offset
+    ranks = (ranks - ranks.mean(-1, keepdim=True)).masked_fill(maps.isnan(), torch.nan)
+    return ranks / ranks.norm(dim=-1, keepdim=True)
+
+
+def agreement(maps: dict[str, Tensor]) -> Iterator[tuple[tuple, Tensor]]:
+    """Spearman correlation of heads and of layers: ((quantity, layer, other), [batch]) each.
+
+    `maps` as `patch_maps` gives them, or less their means over images. "head_agreement" of a layer
+    is the mean over pairs of heads and over queries, without a layer the mean over layers;
+    "layer_agreement" is that of two layers, averaged over heads. "neighbour_agreement" is its mean
+    over layers one apart, "distant_agreement" over those at least half of the depth (and two)
+    apart, "neighbour_advantage" the difference.
+    """
+    heads = {}
+    for layer, x in maps.items():
+        if (count := x.shape[1]) > 1:
+            z = standard_ranks(x)
+            pairs = torch.einsum("bhqk,bgqk->bhgq", z, z)
+            first, second = torch.triu_indices(count, count, 1)
+            heads[layer] = pairs[:, first, second].flatten(1).nanmean(1)
+            yield ("head_agreement", layer, None), heads[layer]
+    if heads:
+        yield ("head_agreement", None, None), torch.stack([*heads.values()]).mean(0)
+    layers = {layer: standard_ranks(x.mean(1)) for layer, x in maps.items()}  # [batch, q, patches]
+    names, apart = list(layers), {"neighbour": [], "distant": []}
+    for i, layer in enumerate(names):
+        for j, other in enumerate(names[i + 1 :], i + 1):
+            if layers[layer].shape != layers[other].shape:
+                continue
+            found = (layers[layer] * layers[other]).sum(-1).nanmean(1)
+            yield ("layer_agreement", layer, other), found
+            if j - i == 1:
+                apart["neighbour"].append(found)
+            elif j - i >= len(names) / 2:
+                apart["distant"].append(found)
+    means = {kind: torch.stack(each).mean(0) for kind, each in apart.items() if each}
+    for kind, mean in means.items():
+        yield (f"{kind}_agreement", None, None), mean
+    if len(means) == 2:
+        yield ("neighbour_advantage", None, None), means["neighbour"] - means["distant"]

@@ -1,0 +1,56 @@
+"""How sparse is a response? The book's sparseness measures, under one name.
+
+`sparsity.gini(r)` and the others like it measure a vector (`vector`); `LifetimeSparseness` and
+`PopulationSparseness` accumulate over minibatches and ranks (`streaming`); the half-peak fraction
+comes in both forms (`half_peak`); the rest are the controls that belong to every number
+(`controls`).
+"""
+
+from .controls import (
+    PatchRows,
+    PlacementOverlap,
+    gaussian_logit_rows,
+    mean_map,
+    patch_rows,
+    permute_heads,
+    placement_overlap,
+    shuffle_stimuli,
+)
+from .half_peak import HalfPeak, HalfPeakFraction, HalfPeakSummary, PeakResponse, half_peak_fraction
+from .streaming import LifetimeSparseness, LifetimeSummary, PopulationSparseness, PopulationSummary
+from .vector import (
+    active_fraction,
+    excess_kurtosis,
+    gini,
+    hoyer,
+    normalised_entropy,
+    treves_rolls,
+    vinje_gallant,
+)
+
+__all__ = [
+    "HalfPeak",
+    "HalfPeakFraction",
+    "HalfPeakSummary",
+    "LifetimeSparseness",
+    "LifetimeSummary",
+    "PatchRows",
+    "PeakResponse",
+    "PlacementOverlap",
+    "PopulationSparseness",
+    "PopulationSummary",
+    "active_fraction",
+    "excess_kurtosis",
+    "gaussian_logit_rows",
+    "gini",
+    "half_peak_fraction",
+    "hoyer",
+    "mean_map",
+    "normalised_entropy",
+    "patch_rows",
+    "permute_heads",
+    "placement_overlap",
+    "shuffle_stimuli",
+    "treves_rolls",
+    "vinje_gallant",
+]

@@ -1,0 +1,165 @@
+"""Sparseness of one vector of responses, reduced along `dim`; everything else is a batch.
+
+Reduced over units, for one stimulus, a measure gives *population* sparseness; over stimuli, for
+one unit, *lifetime* sparseness. The two need not correlate [willmore2001characterizing]: say which.
+All-zero vectors give NaN. Chapter 2.2 explains every measure.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..responses import check_range, float64, float_responses
+
+
+def _gini(x: Tensor) -> Tensor:
+    if x.device.type == "cpu":  # NumPy's vectorised sort is over ten times faster than torch's here
+        ordered = torch.from_numpy(np.sort(x.numpy(), axis=-1))
+    else:
+        ordered = x.sort(-1).values
+    ordered = float64(ordered)
+    n = x.shape[-1]
+    # Σᵢⱼ|rᵢ−rⱼ| = 2 Σᵢ (2i−n−1) r₍ᵢ₎ for ascending r₍₁₎ … r₍ₙ₎
+    ranks = torch.arange(1 - n, n, 2, dtype=torch.float64, device=ordered.device)
+    return ((ordered @ ranks) / (n * ordered.sum(-1))).clamp(min=0)
+
+
+def treves_rolls_of_sums(total: Tensor, squares: Tensor, n: int | Tensor) -> Tensor:
+    """Return (Σr/n)² / (Σr²/n) from the two sums in float64; NaN where all responses were zero."""
+    return (total**2 / (n * squares)).clamp(max=1)  # rounding may exceed 1 for equal responses
+
+
+def _treves_rolls(x: Tensor) -> Tensor:
+    x = x.cpu() if x.device.type == "mps" else x
+    # Accumulating in float64 without a float64 copy of x, which would cost forty times as much.
+    total = x.sum(-1, dtype=torch.float64)
+    squares = torch.linalg.vector_norm(x, dim=-1, dtype=torch.float64).square()
+    return treves_rolls_of_sums(total, squares, x.shape[-1])
+
+
+def _vinje_gallant(x: Tensor) -> Tensor:
+    return (1 - _treves_rolls(x)) / (1 - 1 / x.shape[-1])
+
+
+def _hoyer(x: Tensor) -> Tensor:
+    root = math.sqrt(x.shape[-1])
+    return (root - root * _treves_rolls(x).sqrt()) / (root - 1)  # ‖r‖₁/‖r‖₂ = √(n·a)
+
+
+def _excess_kurtosis(x: Tensor) -> Tensor:
+    x = float64(x)
+    squared = (x - x.mean(-1, keepdim=True)).square()
+    kurtosis = squared.square().mean(-1) / squared.mean(-1).square() - 3
+    # The rounded mean of a constant differs from it, so its spread must be tested, not divided by.
+    return kurtosis.masked_fill(x.amax(-1) == x.amin(-1), math.nan)
+
+
+def _normalised_entropy(x: Tensor) -> Tensor:
+    x = float64(x)
+    return torch.special.entr(x / x.sum(-1, keepdim=True)).sum(-1) / math.log(x.shape[-1])
+
+
+def _active_fraction(x: Tensor, threshold: float = 0.0) -> Tensor:
+    share = float64((x > threshold).float().sum(-1)) / x.shape[-1]  # float: an integer sum is slow
+    silent = (x != 0).float().amax(-1) == 0
+    return share.masked_fill(silent.to(share.device), math.nan)
+
+
+# name → (function of the last axis, returning float64; whether it takes signed responses)
+MEASURES = {
+    "gini": (_gini, False),
+    "treves_rolls": (_treves_rolls, False),
+    "vinje_gallant": (_vinje_gallant, False),
+    "hoyer": (_hoyer, False),
+    "excess_kurtosis": (_excess_kurtosis, True),
+    "normalised_entropy": (_normalised_entropy, False),
+    "active_fraction": (_active_fraction, True),
+}
+
+
+def _measure(name: str, x, dim: int, **options) -> Tensor:
+    function, signed = MEASURES[name]
+    x = float_responses(x, name)
+    n = x.shape[dim] if x.ndim else 1
+    if n < 2:
+        raise ValueError(
+            f"{name} needs at least 2 responses along dim {dim}, got {n} "
+            f"(shape {tuple(x.shape)}): reduce over the axis of units or stimuli."
+        )
+    low, high = (bound.item() for bound in x.aminmax())  # one pass; carries NaN along
+    check_range(low, high, name, signed)
+    return function(x.movedim(dim, -1), **options).to(x)
+
+
+def gini(x: Tensor, dim: int = -1) -> Tensor:
+    """Gini index Σᵢⱼ|rᵢ−rⱼ| / (2 n Σr): the book's default, from 0 (dense) to 1 − 1/n (sparse).
+
+    `x` [..., n, ...] non-negative, any unit → `x` without `dim`. NaN for an all-zero vector.
+    ValueError for NaN, infinite or negative responses and for n < 2.
+    Source: hurley2009comparing. Chapter 2.2.
+    """
+    return _measure("gini", x, dim)
+
+
+def treves_rolls(x: Tensor, dim: int = -1) -> Tensor:
+    """Treves–Rolls a = (Σr/n)² / (Σr²/n), from 1/n (sparse) to 1 (dense): *low* is sparse.
+
+    `x` [..., n, ...] non-negative, any unit → `x` without `dim`. NaN for an all-zero vector.
+    ValueError for NaN, infinite or negative responses and for n < 2.
+    Source: treves1991what, rolls1995sparseness. Chapter 2.2.
+    """
+    return _measure("treves_rolls", x, dim)
+
+
+def vinje_gallant(x: Tensor, dim: int = -1) -> Tensor:
+    """Vinje–Gallant S = (1 − a)/(1 − 1/n), a Treves–Rolls, from 0 (dense) to 1 (sparse).
+
+    `x` [..., n, ...] non-negative, any unit → `x` without `dim`. NaN for an all-zero vector.
+    ValueError for NaN, infinite or negative responses and for n < 2.
+    Source: vinje2000sparse. Chapter 2.2.
+    """
+    return _measure("vinje_gallant", x, dim)
+
+
+def hoyer(x: Tensor, dim: int = -1) -> Tensor:
+    """Hoyer sparseness (√n − ‖r‖₁/‖r‖₂)/(√n − 1), from 0 (dense) to 1 (sparse).
+
+    For one vector at one n it ranks as Treves–Rolls does: it is no independent evidence.
+    `x` [..., n, ...] non-negative, any unit → `x` without `dim`. NaN for an all-zero vector.
+    ValueError for NaN, infinite or negative responses and for n < 2.
+    Source: hoyer2004nonnegative. Chapter 2.2.
+    """
+    return _measure("hoyer", x, dim)
+
+
+def excess_kurtosis(x: Tensor, dim: int = -1) -> Tensor:
+    """Excess kurtosis m₄/m₂² − 3 with moments about the mean: high is sparse, a Gaussian has 0.
+
+    `x` [..., n, ...] of either sign, any unit → `x` without `dim`. NaN for a constant vector.
+    ValueError for NaN or infinite responses and for n < 2.
+    Source: willmore2001characterizing. Chapter 2.2.
+    """
+    return _measure("excess_kurtosis", x, dim)
+
+
+def normalised_entropy(x: Tensor, dim: int = -1) -> Tensor:
+    """Entropy of r/Σr divided by log n, from 0 (sparse) to 1 (dense): never across different n.
+
+    `x` [..., n, ...] non-negative, any unit → `x` without `dim`. NaN for an all-zero vector.
+    ValueError for NaN, infinite or negative responses and for n < 2.
+    Source: hurley2009comparing, which compares related entropies. Chapter 2.2.
+    """
+    return _measure("normalised_entropy", x, dim)
+
+
+def active_fraction(x: Tensor, threshold: float = 0.0, dim: int = -1) -> Tensor:
+    """Share of responses above `threshold`, from 0 (sparse) to 1 (dense); 0 suits only ReLU.
+
+    Softmax and GELU have no exact zeros: give and state a threshold, in the unit of `x`.
+    `x` [..., n, ...] of either sign → `x` without `dim`. NaN for an all-zero vector.
+    ValueError for NaN or infinite responses and for n < 2.
+    Source: willmore2001characterizing (activity sparseness). Chapter 2.2.
+    """
+    return _measure("active_fraction", x, dim, threshold=threshold)

@@ -1,0 +1,1 @@
+"""Changing a forward pass: what is removed (`specs`), how (`edits`), at what cost (`plans`)."""

@@ -1,0 +1,107 @@
+"""Which way of running ablations is cheapest and exact, decided by a model's structure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..anatomy import block_names
+from . import class_row
+from .specs import AblationSpec
+
+CLASS_ROW, PREFIX, FULL, PLAIN = (
+    "class-token suffix",
+    "cached prefix",
+    "full run",
+    "plain forward",
+)
+REASONS = {
+    CLASS_ROW: "in the last two blocks only the class token changes, which is all the head reads",
+    PREFIX: "what comes before the first ablated layer is run once for all conditions",
+    FULL: "nothing that could be kept comes before the first ablated layer",
+    PLAIN: "nothing is ablated",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How conditions will be run.
+
+    name: "class-token suffix", "cached prefix", "full run" or, for an empty condition, "plain
+    forward"; several are joined by " + ". reason: one sentence. block_calls: forward calls of
+    blocks that come to their end, for a batch that fits into memory; depth: those of one plain
+    forward pass. each: the name for each condition.
+    """
+
+    name: str
+    reason: str
+    block_calls: int
+    depth: int
+    each: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.block_calls} block calls ({self.depth} a pass): {self.reason}"
+
+
+class Planner:
+    """What the structure of a model allows.
+
+    compared: from which block on the class-token suffix has been compared with a full pass;
+    not_class_row: why it is not to be used, None if it may be.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.blocks = block_names(model)
+        self.order = {name: number for number, (name, _) in enumerate(model.named_modules())}
+        self.not_class_row = class_row.why_not(model)
+        self.compared = len(self.blocks)
+        depth = len(getattr(model, "blocks", ()))
+        self._last_two = [f"blocks.{depth - 2}.attn", f"blocks.{depth - 1}.attn"]
+
+    def _in_last_rows(self, specs: Sequence[AblationSpec]) -> bool:
+        """Whether only the class token changes, for a head that reads nothing else."""
+        last = self._last_two[1]
+        return all(
+            spec.on_attention
+            and spec.layer in self._last_two
+            and (spec.query_rows == "class" or (spec.layer == last and not callable(spec.keys)))
+            for spec in specs
+        )
+
+    def start(self, specs: Sequence[AblationSpec]) -> int:
+        """How many blocks are finished before the first of the layers begins."""
+        for number, block in enumerate(self.blocks):
+            for spec in specs:
+                inside = spec.module.startswith(f"{block}.")
+                if inside or self.order.get(spec.module, 0) <= self.order[block]:
+                    return number
+        return len(self.blocks)
+
+    def of(self, specs: Sequence[AblationSpec]) -> str:
+        """The plan of one condition."""
+        if not specs:
+            return PLAIN
+        if self.not_class_row is None and self._in_last_rows(specs):
+            return CLASS_ROW
+        return PREFIX if self.start(specs) else FULL
+
+    def plan(self, conditions: Sequence[Sequence[AblationSpec]], intact: bool) -> Plan:
+        """The plan of all conditions, with its price."""
+        depth, each = len(self.blocks), [self.of(specs) for specs in conditions]
+        starts: dict[str, list[int]] = {}
+        for name, specs in zip(each, conditions, strict=True):
+            starts.setdefault(name, []).append(self.start(specs))
+        calls = sum(depth - start for start in starts.get(PREFIX, ()))
+        calls += depth * len(starts.get(FULL, ()))
+        if CLASS_ROW in starts:
+            start = min(starts[CLASS_ROW])
+            calls += depth - (start >= self.compared) + depth - start
+        elif intact or PLAIN in starts:
+            calls += depth
+        if PREFIX in starts and (CLASS_ROW in starts or not (intact or PLAIN in starts)):
+            calls += max(starts[PREFIX])
+        reason = "; ".join(REASONS[name] for name in starts)
+        late = any(specs and self._in_last_rows(specs) for specs in conditions)
+        if late and self.not_class_row:
+            reason += f" (the class token cannot go on alone: {self.not_class_row})"
+        return Plan(" + ".join(starts), f"{reason[0].upper()}{reason[1:]}.", calls, depth, (*each,))

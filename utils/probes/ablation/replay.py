@@ -1,0 +1,190 @@
+"""Going on with a forward pass from the layer where it changes, the rest not being repeated.
+
+A first pass is recorded up to the layer. In later passes over the same images every module that had
+finished by then gives its recorded output instead of running; code between modules runs as it is.
+So nothing has to be known of how a model is built. It holds for any model in eval mode whose
+modules do not write into what they are given; those that do (an in-place ReLU) are repeated where
+that is simple, and otherwise make the cut unsafe.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from .memory import tensor_bytes
+
+
+class Reached(Exception):
+    """Ends a pass at the layer beyond which nothing is wanted."""
+
+
+def _copy(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.clone()
+    if isinstance(output, dict):
+        return {key: _copy(value) for key, value in output.items()}
+    if isinstance(output, list | tuple):
+        copies = map(_copy, output)
+        return type(output)(*copies) if hasattr(output, "_fields") else type(output)(copies)
+    return output
+
+
+def _versions(inputs: Iterable) -> list[int | None]:
+    """How often each tensor was written to; those made in inference mode cannot be."""
+    counted = [isinstance(x, Tensor) and not x.is_inference() for x in inputs]
+    return [x._version if yes else None for x, yes in zip(inputs, counted, strict=True)]
+
+
+class _Call:
+    """One finished call of a module."""
+
+    def __init__(self, inputs: list, before: list[int | None], output: Any) -> None:
+        after = _versions(inputs)
+        changed = [i for i in range(len(inputs)) if after[i] != before[i]]
+        # The input that the module wrote its output into, if it is one of those.
+        self.into = changed[0] if len(changed) == 1 and output is inputs[changed[0]] else None
+        self.writes = bool(changed)
+        self.output = _copy(output)
+
+
+class _Replayed(nn.Module):
+    """Gives what was recorded of a module's calls, in turn; after that it is that module."""
+
+    def __init__(self, module: nn.Module, calls: list[tuple[_Call, str]]) -> None:
+        super().__init__()
+        self.__dict__["_module"], self._calls = module, iter(calls)
+        self.train(module.training)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_module"], name)  # a patch embedding's grid_size, say
+
+    def forward(self, *args, **kwargs):
+        call, role = next(self._calls, (None, None))
+        if role is None:
+            return self._module(*args, **kwargs)
+        inputs = [*args, *kwargs.values()]
+        if role == "passed":
+            return inputs[0]
+        if role == "whole" and call.into is not None:
+            return inputs[call.into].copy_(call.output)
+        return _copy(call.output)
+
+
+class Cut:
+    """What finished before any of `layers` began, in a pass that is recorded.
+
+    reached: one of the layers was come to. safe: what was recorded can stand for the calls.
+    """
+
+    def __init__(self, model: nn.Module, layers: Iterable[str]) -> None:
+        self.model, self.reached, self.safe = model, False, True
+        self.targets = {model.get_submodule(layer) for layer in layers}
+        self.around: set[nn.Module] = set()  # modules that contain a target
+        modules = dict(model.named_modules(remove_duplicate=False))
+        for name, module in modules.items():
+            if module in self.targets:
+                parts = name.split(".")
+                self.around |= {modules[".".join(parts[:end])] for end in range(len(parts))}
+        self.slots: list[tuple[nn.Module, str]] = []  # parent and name of what may be replaced
+        for module in self.around:
+            self._list(module)
+        self.modules = {parent._modules[name] for parent, name in self.slots}
+        self._calls: dict[nn.Module, list[tuple[_Call, str]]] = {}
+        self._depth = 0  # of calls that are recorded as a whole
+        self._chains: dict[nn.Module, tuple[list, list[int | None]]] = {}
+        self._latest: dict[nn.Module, tuple[nn.Module, int]] = {}
+
+    @property
+    def bytes(self) -> int:
+        """What the recorded outputs take."""
+        calls = [call for calls in self._calls.values() for call, _ in calls if call]
+        return sum(tensor_bytes(call.output) for call in calls)
+
+    def _list(self, parent: nn.Module) -> None:
+        for name, child in parent._modules.items():
+            if child is not None and child not in self.targets and child not in self.around:
+                self.slots.append((parent, name))
+                if isinstance(child, nn.ModuleList | nn.ModuleDict):  # is never called itself
+                    self._list(child)
+
+    def begin(self, module: nn.Module, inputs: list) -> None:
+        if self.reached:
+            return
+        if module in self.targets:
+            self.reached = True
+            for given, before in self._chains.values():
+                self.safe &= _versions(given) == before
+        elif module in self.modules:
+            self._depth += 1
+        elif type(module) is nn.Sequential:  # in it, a child's output goes to the next and no other
+            self._chains[module] = inputs, _versions(inputs)
+
+    def wants(self, module: nn.Module) -> bool:
+        """Whether the call of `module` that has just finished is to be recorded."""
+        if self.reached or module not in self.modules:
+            return False
+        self._depth -= 1
+        return self._depth == 0
+
+    def end(self, module: nn.Module, call: _Call) -> None:
+        calls = self._calls.setdefault(module, [])
+        chain = next((c for c in self._chains if module in c._modules.values()), None)
+        if chain is None:
+            self.safe &= not call.writes or call.into is not None
+            calls.append((call, "whole"))
+            return
+        if chain in self._latest:
+            before, number = self._latest[chain]
+            self._calls[before][number] = (None, "passed")
+        self._latest[chain] = module, len(calls)
+        calls.append((call, "last"))
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Inside, passes over the recorded images begin where the recording ended."""
+        stand_ins = {module: _Replayed(module, calls) for module, calls in self._calls.items()}
+        taken = []
+        try:
+            for parent, name in self.slots:
+                module = parent._modules[name]
+                if module in stand_ins:
+                    taken.append((parent, name, module))
+                    parent._modules[name] = stand_ins[module]
+            yield
+        finally:
+            for parent, name, module in taken:
+                parent._modules[name] = module
+
+
+def record(model: nn.Module, images: Tensor, cuts: list[Cut], to_end: bool) -> Any:
+    """Run the model up to the last of the cuts, or `to_end`, and return what it then puts out."""
+    begun: dict[nn.Module, list] = {}
+
+    def before(module, args, kwargs):
+        inputs = [*args, *kwargs.values()]
+        begun.setdefault(module, []).append((inputs, _versions(inputs)))
+        for cut in cuts:
+            cut.begin(module, inputs)
+        if not to_end and all(cut.reached for cut in cuts):
+            raise Reached
+
+    def after(module, args, kwargs, output):
+        inputs, versions = begun[module].pop()
+        if wanting := [cut for cut in cuts if cut.wants(module)]:
+            call = _Call(inputs, versions, output)
+            for cut in wanting:
+                cut.end(module, call)
+
+    with ExitStack() as stack:
+        for module in set().union(*(cut.modules | cut.around | cut.targets for cut in cuts)):
+            for handle in (
+                module.register_forward_pre_hook(before, with_kwargs=True),
+                module.register_forward_hook(after, with_kwargs=True),
+            ):
+                stack.callback(handle.remove)
+        try:
+            return model(images)
+        except Reached:
+            return None
