@@ -179,8 +179,8 @@ def status(rung: str, out: Path = RESULTS) -> str:
             continue
         held = finished(file_of(name, rung, out=out))
         conditions = counted(sum(map(declared.count, models)), "condition")
-        lines.append(f"{name}: {finished.total()} of {conditions} recorded. {declared.asks}")
-        done = [m for m in models if finished[m] == declared.count(m)]
+        lines.append(f"{name}: {held.total()} of {conditions} recorded. {declared.asks}")
+        done = [m for m in models if held[m] == declared.count(m)]
         # Some models are only there to be compared with.
         lacking = [m for m in models if m not in done or not declared.count(m)]
         lacking = [m for m in lacking if rung != "imagenet" and m not in trained]

@@ -33,7 +33,7 @@ def test_a_commit_is_dirty_only_where_code_differs_from_it(monkeypatch, tmp_path
         name = ["-c", "user.name=a", "-c", "user.email=a@b"]
         subprocess.run(["git", *name, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
-    code, weights = tmp_path / "utils" / "models" / "provenance.py", tmp_path / "zoo" / "a"
+    code, weights = tmp_path / "experiments" / "provenance.py", tmp_path / "zoo" / "a"
     for file in (code, weights):
         file.parent.mkdir(parents=True)
         file.write_text("first")

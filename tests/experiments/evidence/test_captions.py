@@ -39,7 +39,8 @@ def test_a_figure_counts_commits_that_are_too_many_to_list(monkeypatch, tmp_path
 
 
 def test_the_command_of_photographs_asks_for_their_folder_where_they_are_not_the_books():
-    assert captions.source("accuracy", rung="imagenet").endswith(
+    said = " ".join(captions.source("accuracy", rung="imagenet").split())  # lines are wrapped
+    assert said.endswith(
         "python -m experiments replicate accuracy --rung imagenet --data photographs/"
     )
     assert "--data" not in captions.source("cue-conflict", rung="imagenet")

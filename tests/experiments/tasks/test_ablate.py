@@ -60,7 +60,7 @@ def direct(model, layers, value, **profiled):
         ("resnet-d8", "group", ["layer3.0.act2"], "mean", {"unit": "unit", "groups": 64}),
     ],
 )
-def test_a_sweep_records_the_curves_and_the_summary_of_the_profile(
+def test_a_job_records_the_curves_and_the_summary_of_the_profile(
     tmp_path, model, unit, layers, value, profiled
 ):
     job(tmp_path / "a", model, unit, replaced_by=value).run()
@@ -288,7 +288,7 @@ def test_an_order_is_recorded_beside_the_curves(tmp_path):
 )
 def test_the_command_takes_orders_values_and_heads(monkeypatch, given, settings):
     seen = []
-    monkeypatch.setattr(job_commands, "_sweep", lambda *given: seen.append(given) or 0)
+    monkeypatch.setattr(job_commands, "_job", lambda *given: seen.append(given) or 0)
     assert main(f"ablate vit-d2-h2 {given}".split()) == 0
     ((_, _, _, conditions, configuration),) = seen
     assert settings.items() <= conditions[0].items()
