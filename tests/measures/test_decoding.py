@@ -8,7 +8,6 @@ from utils.measures.decoding import (
     RIDGE,
     PlaceDecoder,
     decode_classes,
-    decode_stimuli,
     nearest_centroid_accuracy,
     threshold,
 )
@@ -49,33 +48,6 @@ def test_the_nearest_centroid_is_found_as_by_hand():
     assert nearest_centroid_accuracy(train, labels, test, torch.tensor([7, 7])) == 0.5
 
 
-def test_without_noise_every_stimulus_is_told_and_without_responses_none_but_the_first():
-    trials = draw(1, 12, 30).expand(3, -1, -1)
-    found = decode_stimuli(trials, [1.0, 0.0])
-    assert found.accuracy.tolist() == pytest.approx([1, 1 / 12])
-
-
-def test_decoding_of_trials_is_that_of_a_loop():
-    signal, noise = draw(9, 15), draw(3, 9, 15, seed=1)
-    trials = signal + 0.8 * noise
-    hits = 0
-    for held_out in range(3):
-        means = trials[[t for t in range(3) if t != held_out]].mean(0)
-        for stimulus in range(9):
-            distances = [(trials[held_out, stimulus] - mean).norm().item() for mean in means]
-            hits += distances.index(min(distances)) == stimulus
-    assert 9 < hits < 27  # neither all nor none
-    assert decode_stimuli(trials, [1.0]).accuracy.item() == pytest.approx(hits / 27)
-
-
-def test_in_a_sparse_code_the_top_responses_are_enough_and_needed():
-    signal = 0.02 * draw(20, 100).abs()
-    signal[torch.arange(20), torch.arange(20)] = 5.0  # one cell for each stimulus
-    trials = signal + 0.05 * draw(3, 20, 100, seed=2)
-    assert decode_stimuli(trials, [0.01]).accuracy.item() == 1
-    assert decode_stimuli(trials, [0.01], "top excluded").accuracy.item() < 0.5
-
-
 def test_classes_are_decoded_from_the_other_half_of_the_images():
     labels = torch.arange(4).repeat_interleave(10)
     responses = 3 * torch.eye(4)[labels] + 0.1 * draw(40, 4)
@@ -110,8 +82,6 @@ def test_decoding_of_classes_is_that_of_a_loop_however_they_are_ordered():
 
 
 def test_what_cannot_be_decoded_is_refused():
-    with pytest.raises(ValueError, match="at least 2 trials"):
-        decode_stimuli(draw(1, 4, 5), [1.0])
     with pytest.raises(ValueError, match="Class 2 is tested and was not trained"):
         decode_classes(draw(4, 3), torch.tensor([0, 2, 0, 0]), [1.0])
     with pytest.raises(ValueError, match="between 0 and 1, not 2"):

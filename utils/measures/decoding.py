@@ -65,36 +65,6 @@ def nearest_centroid_accuracy(train: Tensor, labels: Tensor, test: Tensor, truth
     return (classes[distance.argmin(1)] == truth).double().mean().item()
 
 
-def decode_stimuli(
-    trials: Tensor,
-    shares: list[float],
-    part: Literal["top only", "top excluded"] = "top only",
-    peak: bool = False,
-) -> Decoded:
-    """Which of the stimuli was it? Nearest mean of the other trials, as Tang and colleagues ask it.
-
-    trials : responses [trials, stimuli, units]; each trial is tested in turn, on the mean of the
-        others; responses are thresholded across all trials first, and the decoder fitted after.
-    ValueError for fewer than 2 trials. Source: tang2018large. Chapter 5.1.
-    """
-    if trials.ndim != 3 or len(trials) < 2:
-        raise ValueError(
-            f"Give [trials, stimuli, units], at least 2 trials, not {list(trials.shape)}."
-        )
-    stimuli = torch.arange(trials.shape[1], device=trials.device)
-
-    def accuracy(share: float) -> float:
-        x = threshold(trials, share, part, peak)
-        folds = []
-        for held_out in range(len(x)):
-            others = torch.cat([x[:held_out], x[held_out + 1 :]]).flatten(0, 1)
-            names = stimuli.repeat(len(x) - 1)
-            folds.append(nearest_centroid_accuracy(others, names, x[held_out], stimuli))
-        return sum(folds) / len(folds)
-
-    return Decoded(torch.tensor(shares), torch.tensor([accuracy(share) for share in shares]))
-
-
 def decode_classes(
     responses: Tensor,
     labels: Tensor,

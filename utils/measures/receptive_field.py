@@ -202,9 +202,9 @@ def field_of(model: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, tupl
     """The effective receptive field of a layer's central position, and its middle in pixels."""
     with torch.no_grad(), ActivationRecorder(model, layer) as record:
         model(images[:1])
-    _, grid, prefix = places(model, layer, record.values[layer])
+    _, grid, prefix = places(model, layer, record.outputs[layer])
     y, x = grid[0] // 2, grid[1] // 2
     axis = channel_axis(model, layer, 4)
-    position = (y, x) if record.values[layer].ndim == 4 else prefix + y * grid[1] + x
+    position = (y, x) if record.outputs[layer].ndim == 4 else prefix + y * grid[1] + x
     field = effective_receptive_field(model, images, layer, position, channel_dim=axis)
     return field, middle_of((y, x), grid, tuple(images.shape[-2:]))

@@ -5,14 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr, ttest_rel
+from scipy.stats import ttest_rel
 from torch import nn
 
-from utils.measures import sparsity
 from utils.measures.ablation.heads import head_effects
 from utils.measures.ablation.outcomes import others_among
 from utils.measures.ablation.profile import AblationProfile
-from utils.measures.ablation.profiling import ablation_profile, matching_temperature
+from utils.measures.ablation.profiling import ablation_profile
 from utils.measures.ablation.reliance import reliance
 from utils.measures.ablation.units import units_of
 from utils.models import zoo
@@ -229,56 +228,12 @@ def test_units_that_stand_in_for_one_another_are_redundant_by_both_signs():
     assert found["I_keep"] < -0.9  # either alone restores what both do
 
 
-def test_leave_one_out_effects_are_aligned_with_responses_in_an_additive_network():
-    images = torch.rand(20, 10, 1, 1, generator=torch.Generator().manual_seed(0))
-    model = Linear([[1.0] * 10, [0.0] * 10]).eval()
-    profile = ablation_profile(
-        model, batches(images, torch.zeros(20).long(), 7), "act", "channel", leave_one_out=12
-    )
-    assert np.isfinite(profile.alone).all(1).tolist() == [i < 12 for i in range(20)]
-    units = images.flatten(1).double()
-    p = units.sum(1).sigmoid()
-    for unit in (0, 7):
-        q = (units.sum(1) - units[:, unit]).sigmoid()
-        kl = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-        np.testing.assert_allclose(profile.alone[:12, unit], kl[:12], atol=1e-6)
-    summary = profile.summary(200)
-    found = values(summary)
-    assert summary.set_index("measure").loc["alignment", "n"] == 12
-    expected = np.mean([spearmanr(profile.alone[i], units[i])[0] for i in range(12)])
-    assert found["alignment"] == pytest.approx(expected)
-    assert expected > 0.999
-    assert found["concentration"] == pytest.approx(
-        sparsity.gini(torch.from_numpy(profile.alone[:12]).double()).mean().item(), abs=1e-6
-    )
-
-
-def test_images_whose_units_do_nothing_alone_have_no_concentration():
-    images = torch.rand(6, 10, 1, 1)
-    images[4:] = -1  # nothing passes the rectifier
-    profile = ablation_profile(
-        Linear([[1.0] * 10, [0.0] * 10]).eval(),
-        batches(images, torch.zeros(6).long()),
-        "act",
-        "channel",
-        draws=1,
-        leave_one_out=6,
-    )
-    table = profile.summary(200).set_index("measure")
-    assert (profile.alone[4:] == 0).all()
-    assert table.loc[["alignment", "concentration"], "n"].tolist() == [4, 4]
-    assert np.isfinite(table.loc["concentration", "estimate"])
-
-
 def test_in_several_layers_a_unit_responds_with_its_mean_over_layers():
     model, images = zoo.create("vit-d2-h2"), torch.rand(2, 3, 32, 32)
-    profile = ablation_profile(
-        model, batches(images, torch.arange(2)), "*.attn", ranks=3, draws=1, leave_one_out=1
-    )
+    profile = ablation_profile(model, batches(images, torch.arange(2)), "*.attn", ranks=3, draws=1)
     responses = units_of(model, "*.attn", "attention").read(images)
     expected = torch.stack([r.scores.mean(1) for r in responses.values()]).mean(0)
     np.testing.assert_allclose(profile.scores, expected, rtol=1e-5)
-    assert np.isfinite(profile.alone).all(1).tolist() == [True, False]
 
 
 def test_attention_is_removed_by_the_response_of_each_head_and_controls_by_its_mass():
@@ -335,15 +290,14 @@ def test_heads_respond_with_the_size_of_what_they_add_to_the_class_token():
 def test_heads_are_removed_as_a_whole(value):
     model, images = zoo.create("vit-d3-h2"), torch.rand(4, 3, 32, 32)
     data, layer = batches(images, torch.arange(4)), "blocks.1.attn"
-    profile = ablation_profile(model, data, layer, "head", value, draws=1, leave_one_out=4)
+    profile = ablation_profile(model, data, layer, "head", value, draws=1)
     assert (profile.n, profile.ranks.tolist()) == (2, [0, 1, 2])
     table = head_effects(model, data, layer, value, samples=20)
     kl = table[table["quantity"] == "kl"].set_index("head")["value"]
-    np.testing.assert_allclose(profile.alone.mean(0), kl, atol=1e-6)
-    first = profile.scores.argmax(1)
-    np.testing.assert_allclose(
-        profile.kl["top"][0, :, 1], profile.alone[np.arange(4), first], atol=1e-6
-    )
+    first, alone = profile.scores.argmax(1), np.empty((4, 2))
+    alone[np.arange(4), first] = profile.kl["top"][0, :, 1]
+    alone[np.arange(4), 1 - first] = profile.kl["bottom"][0, :, 1]
+    np.testing.assert_allclose(alone.mean(0), kl, atol=1e-6)
     with pytest.raises(ValueError, match="leaves no rest"):
         ablation_profile(model, data, layer, "head", "renormalise", draws=1)
     with pytest.raises(ValueError, match='no order "centre"'):
@@ -550,10 +504,6 @@ def test_a_scope_of_layers_with_different_numbers_of_units_removes_equal_shares(
     profile = ablation_profile(model, batches(images, labels), "layer?.0.act2", "channel", **few)
     assert profile.n == 16
     assert np.isfinite(profile.kl["random"]).all()
-    with pytest.raises(ValueError, match="different numbers of units"):
-        ablation_profile(
-            model, batches(images, labels), "layer?.0.act2", "channel", leave_one_out=1, **few
-        )
 
 
 def test_the_mean_can_stand_in_for_what_is_removed():
@@ -595,23 +545,6 @@ def test_the_table_of_curves_is_the_mean_over_images_and_draws(linear):
     kl = profile.kl["top"][0, :, 5].astype(float)
     half = (table["kl high"] - table["kl low"])[("top", 5)] / 2
     assert half == pytest.approx(1.96 * kl.std() / 3, rel=0.15)
-
-
-def test_the_temperature_that_gives_a_confidence_is_that_of_the_logistic_function():
-    logits = torch.tensor([[3.0, 0.0], [3.0, 0.0]])
-    assert matching_temperature(logits, 0.8) == pytest.approx(3 / math.log(4))
-    with pytest.raises(ValueError, match="No temperature"):
-        matching_temperature(logits, 0.4)
-
-
-def test_a_higher_temperature_makes_damage_smaller(linear):
-    model, images, labels = linear
-    cold, hot = (
-        ablation_profile(model, batches(images, labels), "act", "channel", draws=1, temperature=t)
-        for t in (1.0, 3.0)
-    )
-    assert hot.kl["top"].mean() < cold.kl["top"].mean()
-    np.testing.assert_array_equal(hot.right["top"], cold.right["top"])
 
 
 def test_what_cannot_be_profiled_is_refused(linear):

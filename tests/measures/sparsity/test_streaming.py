@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from utils.measures import sparsity
-from utils.measures.sparsity import LifetimeSparseness, PeakResponse, PopulationSparseness
+from utils.measures.sparsity import LifetimeSparseness, PopulationSparseness
 
 
 def exponential(*shape, seed=0):
@@ -157,7 +157,7 @@ def test_merged_ranks_equal_one_also_if_one_saw_nothing(make):
         torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-9)
 
 
-MAKERS = {"lifetime": LifetimeSparseness, "population": PopulationSparseness, "peaks": PeakResponse}
+MAKERS = {"lifetime": LifetimeSparseness, "population": PopulationSparseness}
 
 
 def _rank(rank, folder):

@@ -7,7 +7,7 @@ whether a network needs the units at all, `head_effects` (`heads`) removes whole
 
 from .heads import head_effects
 from .profile import AblationProfile
-from .profiling import ablation_profile, matching_temperature
+from .profiling import ablation_profile
 from .reliance import Reliance, reliance
 
 __all__ = [
@@ -15,6 +15,5 @@ __all__ = [
     "Reliance",
     "ablation_profile",
     "head_effects",
-    "matching_temperature",
     "reliance",
 ]

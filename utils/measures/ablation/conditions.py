@@ -51,14 +51,6 @@ class Minibatch:
         }
         self.masses: dict[tuple[str, int], Tensor] = {}
 
-    def of(self, images: Tensor) -> "Minibatch":
-        """The same for some images, without fixed orders."""
-        responses = {k: Responses(*(x[images] for x in r)) for k, r in self.responses.items()}
-        value = self.value
-        if not isinstance(value, str):
-            value = {layer: put[images] for layer, put in value.items()}
-        return Minibatch(responses, self.units, value, self.index[images], self.seed, self.most)
-
     def conditions(
         self, draws: int, matched_draws: int, place_draws: int = 0
     ) -> Iterator[tuple[Key, list[AblationSpec]]]:
@@ -105,22 +97,6 @@ class Minibatch:
         if place_draws:
             everything = {k: torch.ones_like(r.mass) for k, r in self.responses.items()}
             yield ("uniform", 0, 0), self._specs(everything, "uniform")
-
-    def singles(self) -> Iterator[tuple[Key, list[AblationSpec]]]:
-        """Each unit left out, in all groups and layers.
-
-        ValueError if the layers differ in their number of units.
-        """
-        if {order.shape[-1] for order in self.strongest.values()} != {self.n}:
-            raise ValueError(
-                "Layers with different numbers of units share none that could be left out: set "
-                "leave_one_out=0, or take one layer."
-            )
-        for unit in range(self.n):
-            shares = {k: torch.zeros_like(r.scores) for k, r in self.responses.items()}
-            for share in shares.values():
-                share[..., unit] = 1
-            yield ("alone", 0, unit), self._specs(shares)
 
     def mean_scores(self) -> Tensor:
         """The response of each unit over groups, and layers where they have as many [batch, n]."""

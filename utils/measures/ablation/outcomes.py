@@ -34,27 +34,23 @@ def outcomes(
     images: Tensor,
     labels: Tensor,
     conditions: Iterable[tuple[Hashable, list[AblationSpec]]],
-    temperature: float = 1.0,
 ) -> tuple[list[Hashable], Outcome]:
-    """The keys of (key, specs), and what each condition did; the intact network's comes first.
-
-    temperature : divides all logits first
-    """
+    """The keys of (key, specs), and what each condition did; the intact network's comes first."""
     conditions = iter(conditions)
     keys, parts = [], []
     while some := list(islice(conditions, CONDITIONS_AT_ONCE)):
-        intact, ablated = ablator.run(images, [specs for _, specs in some], intact=True)
+        intact, ablated = ablator.run_with_intact(images, [specs for _, specs in some])
         if not parts:
-            parts.append(_compare(intact, intact[None], labels, temperature))
-        parts.append(_compare(intact, ablated, labels, temperature))
+            parts.append(_compare(intact, intact[None], labels))
+        parts.append(_compare(intact, ablated, labels))
         keys += [key for key, _ in some]
     tables = (np.concatenate(each) for each in list(zip(*parts, strict=True))[:3])
     return keys, Outcome(*tables, parts[0].classes)
 
 
-def _compare(intact: Tensor, ablated: Tensor, labels: Tensor, temperature: float) -> Outcome:
+def _compare(intact: Tensor, ablated: Tensor, labels: Tensor) -> Outcome:
     """Logits [batch, classes] and [conditions, batch, classes]."""
-    p, q = (float64(x / temperature).log_softmax(-1) for x in (intact, ablated))
+    p, q = (float64(x).log_softmax(-1) for x in (intact, ablated))
     labels = labels.to(q.device)
     kl = (p.exp() * (p - q)).sum(-1).clamp(min=0)
     own = q.gather(-1, labels.expand(len(q), -1).unsqueeze(-1))

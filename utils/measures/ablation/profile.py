@@ -33,8 +33,8 @@ class AblationProfile:
     mean over layers) that is removed. `place`: "kl", "right" or "margin" → "permuted" or "uniform"
     → [draws, images], with the same attention weights at other places.
     `overlap_removed`, `overlap_kept` [images, 3]: margins with the sets A, B and both removed, or
-    alone kept. `alone` [images, n]: KL of leaving one unit out, NaN where not measured; `scores`
-    [images, n]: the responses that decided the order. Images are sorted by index.
+    alone kept. `scores` [images, n]: the responses that decided the order. Images are sorted by
+    index.
     """
 
     ranks: np.ndarray
@@ -47,7 +47,6 @@ class AblationProfile:
     margin: dict[str, np.ndarray]
     overlap_removed: np.ndarray
     overlap_kept: np.ndarray
-    alone: np.ndarray
     scores: np.ndarray
     mass: dict[str, np.ndarray] = field(default_factory=dict)
     place: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -75,7 +74,7 @@ class AblationProfile:
         def tables(name: str) -> dict[str, np.ndarray]:
             return joined([getattr(part, name) for part in parts])
 
-        whole = ("labels", "overlap_removed", "overlap_kept", "alone", "scores")
+        whole = ("labels", "overlap_removed", "overlap_kept", "scores")
         return cls(
             ranks=first.ranks,
             n=first.n,
@@ -157,9 +156,7 @@ class AblationProfile:
         A paired bootstrap over images: each sample draws images once, for all curves and orders.
         Without reliance (the lower bound of the accuracy that the whole scope is worth is below 1
         point, or the intact accuracy is not 10 points above chance) what is relative to it is NaN;
-        on the margin also where the whole scope is not surely worth more than nothing. Alignment
-        and concentration are of the images whose units were left out one by one, and in which they
-        are defined: that is their n.
+        on the margin also where the whole scope is not surely worth more than nothing.
         """
         return summarised(self, samples, seed, confidence, reliance)
 

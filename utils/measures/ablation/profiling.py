@@ -1,15 +1,12 @@
 """Functional sparsity: what happens to a network's answers as its units are removed in order."""
 
-import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from scipy.optimize import brentq
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...probes import Ablator
-from ..responses import float64
 from .conditions import PLACE, Key, Minibatch
 from .curves import FIXED
 from .outcomes import Batches, Others, Outcome, affordable, outcomes, ready
@@ -30,9 +27,7 @@ def ablation_profile(
     matched_draws: int | None = None,
     place_draws: int = 0,
     fixed: Iterable[str] = (),
-    leave_one_out: int = 0,
     groups: int | None = None,
-    temperature: float = 1.0,
     seed: int = 0,
     ablator: Ablator | None = None,
     means: Mapping[str, Tensor] | None = None,
@@ -55,8 +50,6 @@ def ablation_profile(
         middle of the grid first, and "mean map", by the mean response over images, each layer's
         own: `means` from `mean_responses`, best of many or other images, for in the mean of few an
         image finds itself again; without it of batches that can be gone through twice
-    leave_one_out : measure alignment and concentration on images with an index below that
-    temperature : divides all logits first, see `matching_temperature`
 
     Attention: as many keys are removed in each head, by its own response; class → class and
     registers are untouched. Raises ValueError for batches without images and what Ablator raises.
@@ -86,7 +79,6 @@ def ablation_profile(
         "draws": draws,
         "place_draws": place_draws,
         "fixed": fixed,
-        "temperature": temperature,
         "seed": seed,
     }
     parts = []
@@ -109,32 +101,11 @@ def ablation_profile(
             responses, units, held, index, seed, ranks, {name: same[name] for name in fixed}
         )
         conditions = run.conditions(draws, matched_draws, place_draws)
-        keys, outcome = outcomes(ablator, images, labels, conditions, temperature)
+        keys, outcome = outcomes(ablator, images, labels, conditions)
         parts.append(_profile(run, keys, outcome, labels, about))
-        if (chosen := index < leave_one_out).any():
-            each = run.of(chosen).singles()
-            labelled = labels[chosen.to(labels.device)]
-            _, alone = outcomes(ablator, images[chosen], labelled, each, temperature)
-            parts[-1].alone[chosen.numpy(force=True)] = alone.kl[1:].T
     if not parts:
         raise ValueError("There is nothing to profile: the batches hold no images.")
     return AblationProfile.merged(parts)
-
-
-def matching_temperature(logits: Tensor, confidence: float) -> float:
-    """The temperature at which logits [images, classes] have that mean largest probability.
-
-    By it, networks are compared at equal confidence. ValueError for a confidence that no
-    temperature gives: it lies above chance and below 1. Chapter 5.1.
-    """
-    if not 1 / logits.shape[-1] < confidence < 1:
-        raise ValueError(f"No temperature gives a mean confidence of {confidence}.")
-
-    def excess(log_temperature: float) -> float:
-        p = (float64(logits) / math.exp(log_temperature)).softmax(-1)
-        return float(p.amax(-1).mean()) - confidence
-
-    return math.exp(brentq(excess, -20, 20))
 
 
 def _profile(
@@ -172,7 +143,6 @@ def _profile(
         place=place,
         overlap_removed=margins["removed"],
         overlap_kept=margins["kept"],
-        alone=np.full((images, run.n), np.nan, np.float32),
         scores=run.mean_scores().numpy(force=True),
         about=about,
     )

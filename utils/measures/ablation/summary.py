@@ -5,10 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy import stats
 
-from ..sparsity.vector import gini
 from ..statistics import Estimate, bootstrap_means, percentiles
 from . import curves
 from .curves import ABOVE_CHANCE, NO_RELIANCE
@@ -42,8 +39,8 @@ def summarised(
 ) -> pd.DataFrame:
     """See `AblationProfile.summary`."""
     images = len(profile.index)
-    overlaps, alone = _overlaps(profile), _alone(profile)
-    means = resampled(profile, _tables(profile) | overlaps | _counted(alone), samples, seed)
+    overlaps = _overlaps(profile)
+    means = resampled(profile, _tables(profile) | overlaps, samples, seed)
 
     def told(values: np.ndarray, n: int = images) -> Estimate:
         return percentiles(values, n, confidence)
@@ -72,9 +69,6 @@ def summarised(
         for name in overlaps:
             yield name, told(means[name]), ""
         with np.errstate(invalid="ignore", divide="ignore"):  # a sample without such images
-            for name, values in alone.items():
-                known = int(np.isfinite(values).sum())
-                yield name, told(means[name, "sum"] / means[name, "n"], known), ""
             kl = {order: means["kl", order] for order in profile.kl}
             for name, values in curves.describe(kl, profile.fractions).items():
                 yield related(name, values)
@@ -154,25 +148,3 @@ def _overlaps(profile: "AblationProfile") -> dict[str, np.ndarray]:
         name: effect[:, 2] - effect[:, 0] - effect[:, 1]
         for name, effect in (("I_rem", lost), ("I_keep", restored))
     }
-
-
-def _alone(profile: "AblationProfile") -> dict[str, np.ndarray]:
-    """Alignment and concentration [images] of the leave-one-out effects; NaN where there are none,
-    or all are equal (alignment) or zero (concentration)."""
-    measured = np.isfinite(profile.alone).all(1)
-    if measured.sum() < 2:
-        return {}
-    ranked = (stats.rankdata(x[measured], axis=1) for x in (profile.alone, profile.scores))
-    a, b = (x - x.mean(1, keepdims=True) for x in ranked)
-    alignment, concentration = np.full((2, len(measured)), np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        alignment[measured] = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    effects = torch.from_numpy(profile.alone[measured]).double()
-    concentration[measured] = gini(effects).numpy()
-    return {"alignment": alignment, "concentration": concentration}
-
-
-def _counted(alone: dict[str, np.ndarray]) -> dict:
-    """Sums and numbers of the images in which each is defined."""
-    sums = {(name, "sum"): np.nan_to_num(values) for name, values in alone.items()}
-    return sums | {(name, "n"): np.isfinite(values) for name, values in alone.items()}

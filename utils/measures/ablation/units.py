@@ -174,7 +174,7 @@ class AttentionUnits:
             if projections:
                 record = stack.enter_context(ActivationRecorder(self.model, projections))
             self.model(images)
-            values = record.values if projections else {}
+            values = record.outputs if projections else {}
         return maps, {layer: values.get(f"{layer}.qkv") for layer in maps}
 
     def read(self, images: Tensor) -> dict[str, Responses]:
@@ -290,7 +290,7 @@ class ActivationUnits:
         """What the layers put out for images [batch, …]."""
         with ActivationRecorder(self.model, self.layers) as record, torch.no_grad():
             self.model(images)
-        return record.values
+        return record.outputs
 
     def _responses(self, layer: str, values: Tensor) -> Responses:
         if layer not in self._owners:

@@ -1,9 +1,9 @@
 """How sparse is a response? The book's sparseness measures, under one name.
 
 `sparsity.gini(r)` and the others like it measure a vector (`vector`); `LifetimeSparseness` and
-`PopulationSparseness` accumulate over minibatches and ranks (`streaming`); the half-peak fraction
-comes in both forms (`half_peak`); the rest are the controls that belong to every number
-(`controls`).
+`PopulationSparseness` accumulate over minibatches and ranks (`streaming`); `half_peak_fraction`
+counts responses near a unit's own best (`half_peak`); the rest are the controls that belong to
+every number (`controls`).
 """
 
 from .controls import (
@@ -16,7 +16,7 @@ from .controls import (
     placement_overlap,
     shuffle_stimuli,
 )
-from .half_peak import HalfPeak, HalfPeakFraction, HalfPeakSummary, PeakResponse, half_peak_fraction
+from .half_peak import HalfPeakFraction, half_peak_fraction
 from .streaming import LifetimeSparseness, LifetimeSummary, PopulationSparseness, PopulationSummary
 from .vector import (
     active_fraction,
@@ -29,13 +29,10 @@ from .vector import (
 )
 
 __all__ = [
-    "HalfPeak",
     "HalfPeakFraction",
-    "HalfPeakSummary",
     "LifetimeSparseness",
     "LifetimeSummary",
     "PatchRows",
-    "PeakResponse",
     "PlacementOverlap",
     "PopulationSparseness",
     "PopulationSummary",
