@@ -30,7 +30,7 @@ def plain(model: nn.Module) -> Callable:
 def recorded(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     with ActivationRecorder(model, LAYERS) as record:
         model(x)
-    return record.values
+    return record.outputs
 
 
 def features_kept(model: nn.Module) -> Callable:

@@ -16,7 +16,7 @@ from utils.measures.ablation.reliance import Reliance, reliance
 from utils.measures.ablation.units import mean_responses, units_of
 from utils.probes import Ablator, ActivationRecorder, AttentionProbe, attention_layers
 from utils.probes.ablation.draws import keyed_others
-from utils.probes.anatomy import activations, block_names
+from utils.probes.anatomy import activation_layers, block_names
 
 UNITS = {
     "attention": "what the class row (or all rows) attends to, patch by patch in each head",
@@ -54,13 +54,12 @@ class PlannedAblator(Ablator):
         self.plans: dict[str, None] = {}
         self.conditions = self.block_calls = 0
 
-    def run(self, images, conditions, intact=False):
-        """Run the conditions as `Ablator.run` does."""
+    def _all_parts(self, images, conditions, intact):
         plan = self.plan(conditions, intact)
         self.plans[plan.name] = None
         self.conditions += len(plan.each)
         self.block_calls += plan.block_calls
-        return super().run(images, conditions, intact)
+        return super()._all_parts(images, conditions, intact)
 
     def __str__(self) -> str:
         return (
@@ -155,9 +154,9 @@ def ablatable(model: nn.Module, unit: str) -> list[str]:
         with torch.no_grad(), AttentionProbe(model, rows="all", reduce=_shape) as probe:
             model(image)
         return [layer for layer in probe.results if "#" not in layer]
-    if not activations(model):
+    if not activation_layers(model):
         raise ValueError(f"{owner} has no activation functions among its modules to ablate.")
-    with torch.no_grad(), ActivationRecorder(model, activations(model), _shape) as record:
+    with torch.no_grad(), ActivationRecorder(model, activation_layers(model), _shape) as record:
         model(image)
     shapes = {layer: shapes[0] for layer, shapes in record.results.items() if "#" not in layer}
     return [layer for layer, shape in shapes.items() if sum(size > 1 for size in shape[1:]) > 1]

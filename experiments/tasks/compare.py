@@ -80,7 +80,7 @@ class Compare:
 def _blocks(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
     with ActivationRecorder(model, block_names(model)) as record:
         model(images)
-    return record.values
+    return record.outputs
 
 
 def _check(model: nn.Module, other: nn.Module, condition: Condition) -> None:

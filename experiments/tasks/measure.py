@@ -18,7 +18,7 @@ from utils.probes import (
     keyed_orders,
     token_layout,
 )
-from utils.probes.anatomy import activations, block_names, channel_axis
+from utils.probes.anatomy import activation_layers, block_names, channel_axis
 
 MEASURES = {
     "accuracy": "top-1 accuracy and cross-entropy",
@@ -46,7 +46,9 @@ class Measurement:
         self.metrics = Metrics()
         lacking = {
             "attention": "the model has no attention" if not attention_layers(model) else None,
-            "activation": None if activations(model) else "no activation function is a module",
+            "activation": (
+                None if activation_layers(model) else "no activation function is a module"
+            ),
             "cka": None if len(block_names(model)) > 1 else "the model is not made of blocks",
         }
         lacking["distance"] = lacking["attention"]
@@ -63,7 +65,7 @@ class Measurement:
                 stack.enter_context(AttentionProbe(self.model, rows=rows, reduce=self._attention))
             if "activation" in self.measures:
                 stack.enter_context(
-                    ActivationRecorder(self.model, activations(self.model), self._activation)
+                    ActivationRecorder(self.model, activation_layers(self.model), self._activation)
                 )
             if "cka" in self.measures:
                 features = stack.enter_context(
@@ -73,7 +75,7 @@ class Measurement:
         if "accuracy" in self.measures:
             self._accuracy(logits, labels)
         if "cka" in self.measures and len(images) >= FEWEST:
-            self.metrics.of(("cka",), MinibatchCKA).update(features.values)
+            self.metrics.of(("cka",), MinibatchCKA).update(features.outputs)
 
     def _all_rows(self) -> bool:
         return "distance" in self.measures or not self.layout.has_class_token

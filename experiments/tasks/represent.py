@@ -58,7 +58,7 @@ class Representation:
         last = self.blocks[-1]
         with ActivationRecorder(self.model, last) as record:
             self.model(images)
-        return places(self.model, last, record.values[last])[:2]
+        return places(self.model, last, record.outputs[last])[:2]
 
     def _half(self, index: Tensor) -> Tensor:
         return keyed_orders(self.seed, index, 0, (2,))[:, 0].cpu()
@@ -128,7 +128,7 @@ class Representation:
             block = self.model.get_submodule(name)
             with without_skip(block, what), ActivationRecorder(self.model, self.blocks) as record:
                 self.model(images)
-            values = record.values
+            values = record.outputs
             self.metrics.of(("skips", what), MinibatchCKA).update(values, {last: values[last]})
 
 

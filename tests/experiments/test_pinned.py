@@ -10,7 +10,7 @@ from experiments.tasks.ablate import ablatable
 from experiments.tasks.measure import Measurement
 from experiments.tasks.tables import rows
 from utils.models import zoo
-from utils.probes.anatomy import activations
+from utils.probes.anatomy import activation_layers
 
 pytestmark = pytest.mark.slow
 PATCHES = 14 * 14
@@ -53,5 +53,5 @@ def test_every_activation_of_a_pinned_resnet_is_read(name):
         for row in read(model)
         if (row["quantity"], row.get("unit")) == ("population_gini", "channel")
     }
-    assert list(ginis) == ablatable(model, "unit") == activations(model)
+    assert list(ginis) == ablatable(model, "unit") == activation_layers(model)
     assert all(0 < value < 1 for value in ginis.values())

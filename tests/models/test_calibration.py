@@ -70,7 +70,7 @@ def test_hardly_any_unit_of_an_untrained_resnet_is_dead():
         layers = [name for name, m in model.named_modules() if isinstance(m, nn.ReLU)]
         with ActivationRecorder(model, layers) as record, torch.no_grad():
             model(images)
-        silent = torch.cat([(record.values[k] <= 0).all(0).flatten() for k in layers])
+        silent = torch.cat([(record.outputs[k] <= 0).all(0).flatten() for k in layers])
         return silent.float().mean().item()
 
     assert dead(zoo.create("resnet-d14")) < 0.01 < 0.1 < dead(build(Spec.parse("resnet-d14")))

@@ -27,17 +27,17 @@ def hooks_on(model) -> int:
 def test_resnet18_calls_nine_relu_modules_seventeen_times(resnet, images):
     with ActivationRecorder(resnet, "*relu") as record:
         resnet(images)
-    names = list(record.values)
+    names = list(record.outputs)
     assert names[:3] == ["relu", "layer1.0.relu", "layer1.0.relu#2"]
     assert (len(names), len({name.split("#")[0] for name in names})) == (17, 9)
-    assert all((values >= 0).all() for values in record.values.values())
+    assert all((values >= 0).all() for values in record.outputs.values())
 
 
 @torch.inference_mode()
 def test_a_recorded_batch_norm_is_not_overwritten_by_what_follows_it(resnet, images):
     with ActivationRecorder(resnet, ["layer1.0.*", "maxpool"]) as record:
         resnet(images)
-    values, block = record.values, resnet.layer1[0]
+    values, block = record.outputs, resnet.layer1[0]
     first = block.bn1(block.conv1(values["maxpool"]))  # overwritten by the in-place ReLU
     torch.testing.assert_close(values["layer1.0.bn1"], first)
     torch.testing.assert_close(values["layer1.0.relu"], first.relu())
@@ -52,7 +52,7 @@ def test_recording_leaves_the_logits_exactly_as_they_were(resnet, images):
     with ActivationRecorder(resnet, "*") as record:
         logits = resnet(images)
     assert logits.equal(plain)
-    assert record.values["fc"].equal(plain)
+    assert record.outputs["fc"].equal(plain)
     with ActivationRecorder(resnet, "*", reduce=lambda name, values: None):
         assert resnet(images).equal(plain)
 
@@ -63,11 +63,11 @@ def test_reduce_streams_what_would_have_been_kept(resnet, images):
     with ActivationRecorder(resnet, "*relu", reduce=lambda _, x: x.mean().item()) as stream:
         for half in images.split(1):
             resnet(half)
-    assert list(stream.results) == list(record.values)
+    assert list(stream.results) == list(record.outputs)
     for name, means in stream.results.items():
-        assert sum(means) / 2 == pytest.approx(record.values[name].mean().item(), rel=1e-4)
-    with pytest.raises(RuntimeError, match=r"keeps no values .* is in \.results"):
-        _ = stream.values
+        assert sum(means) / 2 == pytest.approx(record.outputs[name].mean().item(), rel=1e-4)
+    with pytest.raises(RuntimeError, match=r"keeps no outputs .* is in \.results"):
+        _ = stream.outputs
 
 
 def test_several_passes_are_concatenated_along_the_batch(resnet, images):
@@ -76,9 +76,9 @@ def test_several_passes_are_concatenated_along_the_batch(resnet, images):
     with ActivationRecorder(resnet, "*relu") as parts:
         for half in images.split(1):
             resnet(half)
-    assert len(parts.values) == 17
-    for name, values in parts.values.items():
-        torch.testing.assert_close(values, whole.values[name], atol=1e-5, rtol=1e-4)
+    assert len(parts.outputs) == 17
+    for name, values in parts.outputs.items():
+        torch.testing.assert_close(values, whole.outputs[name], atol=1e-5, rtol=1e-4)
 
 
 def test_values_are_detached_and_gradients_still_flow(resnet, images):
@@ -86,7 +86,7 @@ def test_values_are_detached_and_gradients_still_flow(resnet, images):
     (plain,) = torch.autograd.grad(resnet(x).sum(), x)
     with ActivationRecorder(resnet, "*relu") as record:
         (recorded,) = torch.autograd.grad(resnet(x).sum(), x)
-    assert not any(values.requires_grad for values in record.values.values())
+    assert not any(values.requires_grad for values in record.outputs.values())
     torch.testing.assert_close(recorded, plain)
 
 
@@ -94,8 +94,8 @@ def test_names_are_those_of_timm_too():
     model = timm.create_model("resnet18").eval()
     with ActivationRecorder(model, ["*act*"]) as record:
         model(torch.rand(1, 3, 32, 32))
-    assert list(record.values)[:3] == ["act1", "layer1.0.act1", "layer1.0.act2"]
-    assert len(record.values) == 17
+    assert list(record.outputs)[:3] == ["act1", "layer1.0.act1", "layer1.0.act2"]
+    assert len(record.outputs) == 17
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -130,7 +130,7 @@ def test_a_block_without_a_pass_is_an_error(resnet):
     with pytest.raises(RuntimeError, match=match), ActivationRecorder(resnet, "fc") as record:
         pass
     with pytest.raises(RuntimeError, match="has read nothing yet"):
-        _ = record.values
+        _ = record.outputs
 
 
 def test_an_output_that_is_no_tensor_is_refused():

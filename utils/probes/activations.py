@@ -12,7 +12,7 @@ from .hooks import Probe, select
 class ActivationRecorder(Probe):
     """Record the outputs of layers during a forward pass.
 
-    `record.values`: dict layer name → [batch, …], detached, in the model's own precision. They are
+    `record.outputs`: dict layer name → [batch, …], detached, in the model's own precision. They are
     copies, for a batch-norm output kept by reference is overwritten by the in-place ReLU or `+=`
     after it. With `reduce`, `fn(layer, values)` sees each output once, as it is made and before
     anything overwrites it; nothing is kept or copied, `fn` must not change it, and what it returns
@@ -36,7 +36,7 @@ class ActivationRecorder(Probe):
         super().__init__(model, reduce)
 
     @property
-    def values(self) -> dict[str, Tensor]:
+    def outputs(self) -> dict[str, Tensor]:
         """Layer name → [batch, …]; never empty."""
         return self._gather()
 

@@ -139,7 +139,7 @@ RATES = (
 )
 
 
-def activations(model: nn.Module) -> list[str]:
+def activation_layers(model: nn.Module) -> list[str]:
     """The names of the modules that are activation functions (ReLU, GELU and their kin)."""
     return [name for name, module in model.named_modules() if type(module).__name__ in RATES]
 

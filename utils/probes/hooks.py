@@ -59,7 +59,7 @@ class Probe(ABC):
     concatenated along the batch.
     """
 
-    kept_as = "values"
+    kept_as = "outputs"
 
     def __init__(self, model: nn.Module, reduce: Callable[[str, torch.Tensor], Any] | None) -> None:
         self.model, self.reduce = model, reduce

@@ -41,7 +41,7 @@ def vit():
         logits = model(data.batch(0, 30)[0])
     maps = probe.maps["blocks.1.attn"].double()  # [30, heads, 65, 65]
     found, _ = measured(model, data)
-    return found, maps, record.values["blocks.1.mlp.act"].double(), logits
+    return found, maps, record.outputs["blocks.1.mlp.act"].double(), logits
 
 
 def test_rows_of_the_class_token_are_measured_for_every_head(vit):

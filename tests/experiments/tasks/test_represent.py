@@ -213,7 +213,7 @@ def test_what_is_removed_is_missing_and_nothing_else(name, middle, skips):
     def recorded():
         with torch.inference_mode(), ActivationRecorder(model, block_names(model)) as rec:
             model(images)
-        return rec.values
+        return rec.outputs
 
     def cka(values):
         metric = MinibatchCKA()
@@ -292,7 +292,7 @@ def test_two_models_are_compared_at_the_same_relative_depth():
             model = zoo.create(name)
             with torch.inference_mode(), ActivationRecorder(model, "blocks.?") as record:
                 model(images)
-            values.append(record.values)
+            values.append(record.outputs)
         metric.update(*values)
     every = found[found["quantity"] == "cka"]["value"].to_numpy().reshape(2, 4)
     assert every == pytest.approx(metric.compute().numpy(), abs=1e-6)

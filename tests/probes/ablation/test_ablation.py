@@ -36,10 +36,12 @@ def check(model, images, conditions, means=None):
     for intact in (False, True):
         plan = ablator.plan(conditions, intact)
         with Counter(model) as counter:
-            found = ablator.run(images, conditions, intact)
+            if intact:
+                whole, found = ablator.run_with_intact(images, conditions)
+            else:
+                found = ablator.run(images, conditions)
         if intact:
-            torch.testing.assert_close(found[0], plain, atol=1e-5, rtol=1e-5)
-            found = found[1]
+            torch.testing.assert_close(whole, plain, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
         assert counter.calls == plan.block_calls
     assert (hooks_on(model), list(model.named_modules())) == before
@@ -281,7 +283,7 @@ def test_an_empty_set_changes_nothing():
     assert all(logits.equal(plain) for logits in found)
     assert Ablator(model).plan(empty).name == "plain forward"
     assert Ablator(model).plan(empty).block_calls == DEPTH
-    with_others, (nothing, something) = Ablator(model).run(images, [empty[0], row(3)], intact=True)
+    with_others, (nothing, something) = Ablator(model).run_with_intact(images, [empty[0], row(3)])
     torch.testing.assert_close(nothing, plain, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(with_others, plain, atol=1e-5, rtol=1e-5)
     assert not something.allclose(plain)
@@ -427,8 +429,8 @@ def test_channels_agree_with_captum():
         drop = LayerFeatureAblation(model, layer).attribute(
             images, target=2, layer_mask=mask, layer_baselines=0
         )  # [batch, channels, rows, columns], constant within a channel
-    intact, ablated = Ablator(model).run(
-        images, [AblationSpec("layer2.0", channels=[c]) for c in range(32)], intact=True
+    intact, ablated = Ablator(model).run_with_intact(
+        images, [AblationSpec("layer2.0", channels=[c]) for c in range(32)]
     )
     torch.testing.assert_close((intact - ablated)[..., 2].T, drop[:, :, 0, 0], atol=1e-5, rtol=1e-5)
 

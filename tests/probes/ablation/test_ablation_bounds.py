@@ -42,11 +42,11 @@ def test_a_batch_larger_than_memory_is_split_by_images_and_gives_the_same(block)
         AblationSpec("blocks.2.mlp.act", units=keys.flatten(1)),
         AblationSpec("blocks.2.mlp.act", channels=range(60)),
     ]
-    expected = Ablator(model).run(images, conditions, intact=True)
+    expected = Ablator(model).run_with_intact(images, conditions)
     small = Ablator(model, memory=2_000_000)
     for _ in range(2):
         sizes, hook = batches_of(model, "patch_embed")
-        found = small.run(images, conditions, intact=True)
+        found = small.run_with_intact(images, conditions)
         hook.remove()
         assert max(sizes) < 7
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -219,7 +219,7 @@ def test_models_that_overwrite_tensors_are_ablated_exactly(way):
     expected = naive_all(model, images, conditions)
     assert len(layers) >= 4
     torch.testing.assert_close(
-        Ablator(model).run(images, conditions, intact=True)[1], expected, atol=1e-5, rtol=1e-5
+        Ablator(model).run_with_intact(images, conditions)[1], expected, atol=1e-5, rtol=1e-5
     )
 
 

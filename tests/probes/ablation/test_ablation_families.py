@@ -142,6 +142,6 @@ def test_a_window_of_swin_has_keys_of_its_own_and_its_plan_is_a_cached_prefix():
     plan = ablator.plan([spec] * 16)
     assert plan.name == "cached prefix"
     assert plan.block_calls == 7 + 16 * (12 - 7)
-    intact, ablated = ablator.run(images, [spec], intact=True)
+    intact, ablated = ablator.run_with_intact(images, [spec])
     assert not ablated[0, 0].allclose(intact[0])
     torch.testing.assert_close(ablated[0, 1:], intact[1:])

@@ -128,7 +128,7 @@ def test_what_a_layer_puts_out_for_other_images_can_be_put_in(name, layer):
     model, images = embedded(name), noise()
     with ActivationRecorder(model, layer) as record, torch.no_grad():
         model(images.flip(0))
-    others = record.values[layer]
+    others = record.outputs[layer]
     total = others[0].numel()
     mask = torch.rand(BATCH, total, generator=torch.Generator().manual_seed(0)) > 0.5
 

@@ -50,22 +50,15 @@ class Ablator:
         self._needs: dict[tuple, int] = {}  # bytes an image, by the shape of images and layers
         self._kept = 0  # bytes that the last batch needed beside the module calls
 
-    def run(
-        self, images: Tensor, conditions: Sequence[Condition] | AblationSpec, intact: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits [conditions, batch, classes]; with `intact`, the pair of the logits [batch,
-        classes] of the network as it is and those."""
-        conditions = self._checked(conditions, len(images))
-        parts = []
-        # Outside inference mode, tensors count how often they are written to.
-        with torch.inference_mode(False), torch.no_grad():
-            images = images.clone() if images.is_inference() else images
-            for part in self._parts(images, conditions):
-                here = [[s.images(part, len(images)) for s in specs] for specs in conditions]
-                parts.append(self._run(images[part], here, intact))
-        whole, ablated = zip(*parts, strict=True)
-        ablated = torch.cat(ablated, dim=1)
-        return (torch.cat(whole), ablated) if intact else ablated
+    def run(self, images: Tensor, conditions: Sequence[Condition] | AblationSpec) -> Tensor:
+        """Logits [conditions, batch, classes]."""
+        return self._all_parts(images, conditions, False)[1]
+
+    def run_with_intact(
+        self, images: Tensor, conditions: Sequence[Condition] | AblationSpec
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [batch, classes] of the network as it is, and those of `run`."""
+        return self._all_parts(images, conditions, True)
 
     def intact(self, images: Tensor) -> Tensor:
         """Logits [batch, classes] of the network as it is, split by images as in `run`."""
@@ -153,6 +146,21 @@ class Ablator:
     def available(self, device: torch.device) -> int:
         """Bytes that activations, and the sets of conditions, may take on a device."""
         return self.memory or default_memory(device)
+
+    def _all_parts(
+        self, images: Tensor, conditions: Sequence[Condition] | AblationSpec, intact: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        """Logits of the network as it is (None if not wanted), and of the conditions, stacked."""
+        conditions = self._checked(conditions, len(images))
+        parts = []
+        # Outside inference mode, tensors count how often they are written to.
+        with torch.inference_mode(False), torch.no_grad():
+            images = images.clone() if images.is_inference() else images
+            for part in self._parts(images, conditions):
+                here = [[s.images(part, len(images)) for s in specs] for specs in conditions]
+                parts.append(self._run(images[part], here, intact))
+        whole, ablated = zip(*parts, strict=True)
+        return torch.cat(whole) if intact else None, torch.cat(ablated, dim=1)
 
     def _parts(self, images: Tensor, conditions: list[list[AblationSpec]]) -> Iterator[slice]:
         """Slices of the batch that fit into memory. A first image alone shows what one needs."""
