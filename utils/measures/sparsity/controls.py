@@ -1,8 +1,8 @@
-"""The controls that stand beside a sparseness value, and the placement overlap of heads.
+"""The controls that belong to a sparseness value, and the placement overlap of heads.
 
 Shuffling within one attention row is no control: it leaves every measure of the row unchanged.
-Shuffling a unit's responses over stimuli likewise leaves its lifetime sparseness unchanged, but
-not the population sparseness. All draws come from the `generator` given. Chapters 2.2 and 3.
+Shuffling a unit's responses over stimuli also leaves its lifetime sparseness unchanged, but not the
+population sparseness. All draws come from the `generator` given. Chapters 2.2 and 3.
 """
 
 import math
@@ -16,17 +16,38 @@ from .vector import gini
 
 
 class PatchRows(NamedTuple):
-    """`rows` [..., patches] that sum to 1, and the `prefix_mass` [...] (0 … 1) taken from them."""
+    """Attention rows without their prefix.
+
+    Attributes:
+        rows: [..., patches], which sum to 1.
+        prefix_mass: [...], what was taken from them, in 0 … 1.
+    """
 
     rows: Tensor
     prefix_mass: Tensor
 
 
 def patch_rows(maps: Tensor, prefix: int) -> PatchRows:
-    """Drop the `prefix` first keys (class, distillation, registers) and renormalise over patches.
+    """Drop the first `prefix` keys (class, distillation, registers) and renormalise over patches.
 
-    `maps` [..., keys], rows summing to 1 → PatchRows. A row with all its mass on the prefix
-    becomes NaN. ValueError if fewer than 2 patches would be left. Chapter 3.
+    Chapter 3.
+
+    Args:
+        maps: [..., keys], rows that sum to 1.
+        prefix: how many keys to drop.
+
+    Returns:
+        The PatchRows; a row with all its mass on the prefix becomes NaN.
+
+    Raises:
+        ValueError: if fewer than 2 patches would be left.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import sparsity
+        >>> found = sparsity.patch_rows(torch.tensor([0.5, 0.25, 0.25]), prefix=1)
+        >>> found.rows, found.prefix_mass
+        (tensor([0.5000, 0.5000]), tensor(0.5000))
     """
     maps = float_responses(maps, "patch_rows")
     if not 0 <= prefix <= maps.shape[-1] - 2:
@@ -43,8 +64,25 @@ def gaussian_logit_rows(
 ) -> Tensor:
     """Softmax of independent Gaussian logits: how sparse a row is from its logits' spread alone.
 
-    `logit_std` ≥ 0, one number or broadcastable to `shape` [..., keys] (say [heads, 1]) → float32
-    rows that sum to 1. ValueError for a negative or non-finite spread. Chapter 3.
+    Chapter 3.
+
+    Args:
+        logit_std: standard deviation ≥ 0, one number or broadcastable to `shape` (say [heads, 1]).
+        shape: [..., keys].
+        generator: what the logits are drawn from.
+
+    Returns:
+        Rows of that shape, float32, which sum to 1.
+
+    Raises:
+        ValueError: for a negative or non-finite spread.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import sparsity
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> sparsity.gini(sparsity.gaussian_logit_rows(0.0, (2, 64), draw))  # equal logits
+        tensor([0., 0.])
     """
     std = torch.as_tensor(logit_std, dtype=torch.float32, device=generator.device)
     if not ((std >= 0) & std.isfinite()).all():
@@ -55,7 +93,13 @@ def gaussian_logit_rows(
 def mean_map(maps: Tensor) -> Tensor:
     """Mean over images: what the maps have in common, so that the rest is image-specific.
 
-    `maps` [images, ...] → [...], rows still sum to 1. Chapter 3.
+    Chapter 3.
+
+    Args:
+        maps: [images, ...].
+
+    Returns:
+        The mean map [...], whose rows still sum to 1.
     """
     return float_responses(maps, "mean_map").mean(0)
 
@@ -63,7 +107,14 @@ def mean_map(maps: Tensor) -> Tensor:
 def permute_heads(maps: Tensor, generator: torch.Generator) -> Tensor:
     """Permute the key positions independently in every row, so that heads agree only by chance.
 
-    `maps` [batch, heads, keys] → the same values in new places, same shape. Chapter 3.
+    Chapter 3.
+
+    Args:
+        maps: [batch, heads, keys].
+        generator: what the permutations are drawn from.
+
+    Returns:
+        The same values in new places, same shape.
     """
     draws = torch.rand(maps.shape, generator=generator, device=generator.device)
     return maps.gather(-1, draws.argsort(-1).to(maps.device))
@@ -72,15 +123,37 @@ def permute_heads(maps: Tensor, generator: torch.Generator) -> Tensor:
 def shuffle_stimuli(responses: Tensor, generator: torch.Generator) -> Tensor:
     """Permute every unit's responses over the stimuli, so that units fire together by chance.
 
-    `responses` [stimuli, ...units] → same shape. Every lifetime measure stays the same; population
-    measures change as far as units respond to the same stimuli. Chapters 2.2 and 4.
+    Every lifetime measure stays the same; population measures change as far as units respond to the
+    same stimuli. Chapter 2.2.
+
+    Args:
+        responses: [stimuli, ...units].
+        generator: what the permutations are drawn from.
+
+    Returns:
+        The same values in new places, same shape.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import sparsity
+        >>> responses = torch.eye(3)
+        >>> shuffled = sparsity.shuffle_stimuli(responses, torch.Generator().manual_seed(0))
+        >>> bool((shuffled.sum(0) == responses.sum(0)).all())
+        True
     """
     draws = torch.rand(responses.shape, generator=generator, device=generator.device)
     return responses.gather(0, draws.argsort(0).to(responses.device))
 
 
 class PlacementOverlap(NamedTuple):
-    """`overlap` O, and the Gini [batch] of heads (mean), of their average, and of it permuted."""
+    """The placement overlap, and the Gini indices that it is made of.
+
+    Attributes:
+        overlap: O.
+        per_head: [batch], the mean of the heads' own Gini indices.
+        averaged: [batch], the Gini index of the heads' average.
+        permuted: [batch], that of the average of permuted heads.
+    """
 
     overlap: Tensor
     per_head: Tensor
@@ -93,12 +166,29 @@ def placement_overlap(
 ) -> PlacementOverlap:
     """Placement overlap O = (G_avg − G_perm)/(G_per-head − G_perm): 0 independent, 1 identical.
 
-    The mean of sparse maps is denser than they are on average; O says how much of that the heads'
-    placement spares. `maps` [batch, heads, keys] non-negative (see patch_rows) → PlacementOverlap;
-    the Ginis in O are means over the batch; negative O: heads avoid each other's places. NaN where
-    permuting changes nothing (uniform maps). ValueError for other shapes, one head, NaN or negative
-    values.
-    The Gini index is hurley2009comparing's; O is the book's own. Chapter 3.
+    The average of sparse maps is denser than the maps themselves; O says how much of that loss the
+    heads avoid by attending to the same places. Negative O: heads avoid each other's places. The
+    Gini indices in O are means over the batch. The Gini index is hurley2009comparing's; O is the
+    book's own. Chapter 3.
+
+    Args:
+        maps: [batch, heads, keys], non-negative (see `patch_rows`).
+        generator: what the permutations are drawn from.
+        permutations: how many to average over.
+
+    Returns:
+        The PlacementOverlap; O is NaN where permuting changes nothing (uniform maps).
+
+    Raises:
+        ValueError: for other shapes, one head, NaN or negative values.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import sparsity
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> one = torch.rand(5, 1, 64, generator=draw)
+        >>> sparsity.placement_overlap(one.expand(-1, 4, -1), draw).overlap.round(decimals=3)
+        tensor(1.)
     """
     maps = float_responses(maps, "placement_overlap")
     if maps.ndim != 3 or maps.shape[1] < 2:
@@ -118,10 +208,15 @@ def placement_overlap(
 
 
 def overlap(per_head: Tensor, averaged: Tensor, permuted: Tensor) -> Tensor:
-    """Placement overlap O of three mean Ginis, as `placement_overlap` defines it.
+    """Placement overlap O of three mean Gini indices, as `placement_overlap` defines it.
 
-    The mean over heads of each head's own, that of the heads' average, and that of the average of
-    permuted heads → O, of the same shape. NaN where permuting changes nothing.
+    Args:
+        per_head: [...], the mean of the heads' own.
+        averaged: [...], that of the heads' average.
+        permuted: [...], that of the average of permuted heads.
+
+    Returns:
+        O [...]; NaN where permuting changes nothing.
     """
     spread = per_head - permuted
     # Rounding alone separates the Ginis of uniform maps.

@@ -13,7 +13,13 @@ from ..responses import check_range, float_responses
 
 
 class HalfPeakFraction(NamedTuple):
-    """`population` [stimuli] over live units, `lifetime` [units] (NaN if dead), `dead` units."""
+    """The share of responses above half of their unit's peak, taken both ways.
+
+    Attributes:
+        population: [stimuli], over live units.
+        lifetime: [units], NaN for dead ones.
+        dead: how many units never exceeded zero.
+    """
 
     population: Tensor
     lifetime: Tensor
@@ -23,11 +29,26 @@ class HalfPeakFraction(NamedTuple):
 def half_peak_fraction(responses: Tensor) -> HalfPeakFraction:
     """Share of responses above half of their unit's own peak over the stimulus set: low is sparse.
 
-    `responses` [stimuli, units], any unit → HalfPeakFraction, 0 … 1. Both means of the one mask
-    are the same number; it falls with the number of stimuli m (exponential: about 0.886/√m), so
-    compare at equal m. Units that never exceed zero are dead: NaN, counted, in no mean.
-    ValueError for NaN or infinite responses, other shapes and fewer than 2 stimuli.
-    Source: tang2018large. Chapter 2.2.
+    Both means of the one mask are the same number; it falls with the number of stimuli m
+    (exponential: about 0.886/√m), so compare at equal m. Units that never exceed zero are dead:
+    NaN, counted, in no mean. Source: tang2018large. Chapter 2.2.
+
+    Args:
+        responses: [stimuli, units], in any unit.
+
+    Returns:
+        The HalfPeakFraction, shares in 0 … 1.
+
+    Raises:
+        ValueError: for NaN or infinite responses, other shapes and fewer than 2 stimuli.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import sparsity
+        >>> responses = torch.tensor([[4.0, 0.0, 1.0], [2.0, 0.0, 0.6], [1.0, 0.0, 0.4]])
+        >>> found = sparsity.half_peak_fraction(responses)
+        >>> found.population, found.dead
+        (tensor([1.0000, 0.5000, 0.0000]), 1)
     """
     x = float_responses(responses, "half_peak_fraction")
     if x.ndim != 2 or x.shape[0] < 2:

@@ -2,7 +2,7 @@
 
 Every metric takes `update(responses)` once a minibatch and `compute()` once at the end; states are
 float64 sums (and extremes), so minibatches may be split, and ranks merged, in any way. Checks wait
-for `compute()`: an update neither raises on values nor waits for a GPU. Chapters 2.2 and 3.
+for `compute()`: an update neither raises on values nor waits for a GPU. Chapter 4.
 """
 
 import math
@@ -21,19 +21,45 @@ from .vector import MEASURES, treves_rolls_of_sums
 
 def gather_states(state: Tensor, group=None) -> list[Tensor]:
     # A rank that saw no minibatch still holds 0-dim states: it joins in with the others' shape.
+    """The states of all ranks, for torchmetrics.
+
+    A rank that saw no minibatch still holds 0-dim states: it joins in with the others' shape.
+
+    Args:
+        state: this rank's, of any shape.
+        group: the process group; None for all ranks.
+
+    Returns:
+        One tensor for each rank, all of the same shape.
+    """
     shapes = [None] * dist.get_world_size(group)
     dist.all_gather_object(shapes, tuple(state.shape), group=group)
     return gather_all_tensors(state.expand(max(shapes, key=len)).contiguous(), group)
 
 
 def mean_and_sd(total: Tensor, squares: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation (n − 1) from Σv and Σv² in float64."""
+    """Mean and standard deviation (n − 1) from Σv and Σv² in float64.
+
+    Args:
+        total: Σv [...].
+        squares: Σv² [...].
+        n: how many values were summed [...].
+
+    Returns:
+        Mean and standard deviation, [...] each.
+    """
     mean = total / n
     return mean, ((squares - n * mean**2).clamp(min=0) / (n - 1)).sqrt()
 
 
 class StreamingMeasure(Metric):
-    """What the metrics share: states that take the shape of the first minibatch, and checks."""
+    """What the metrics share: states that take the shape of the first minibatch, and checks.
+
+    Args:
+        sums: names of the states to be summed.
+        unit: what a unit of a feature map is, one of `units`; None for responses [stimuli, units].
+        channel_dim: the axis of the channels.
+    """
 
     full_state_update = False
     signed = False  # whether responses below zero are allowed
@@ -100,7 +126,16 @@ class StreamingMeasure(Metric):
 
 
 class LifetimeSummary(NamedTuple):
-    """Per unit: Treves–Rolls a, Vinje–Gallant S, active fraction, mean; `dead` units; stimuli."""
+    """The sparseness of every unit.
+
+    Attributes:
+        treves_rolls: Treves–Rolls a, one value per unit.
+        vinje_gallant: Vinje–Gallant S, one value per unit.
+        active_fraction: share of stimuli above the threshold, one value per unit.
+        mean: mean response, one value per unit.
+        dead: how many units never responded.
+        stimuli: how many stimuli were seen.
+    """
 
     treves_rolls: Tensor
     vinje_gallant: Tensor
@@ -113,12 +148,28 @@ class LifetimeSummary(NamedTuple):
 class LifetimeSparseness(StreamingMeasure):
     """Sparseness of every unit over the stimuli, from Σr, Σr² and the count of active stimuli.
 
-    `update(responses)`: [stimuli, units], or feature maps [stimuli, channels, …] with `unit`
-    "channel" (mean over positions) or "position" (every channel × position; announces its memory);
-    `channel_dim=-1` for tokens and channels-last maps. `threshold` is in the unit of the responses.
-    `compute()` → LifetimeSummary, float64, one value per unit; dead units are NaN and counted.
-    ValueError for NaN, infinite or negative responses (in `compute`), other shapes, < 2 stimuli.
-    Source: treves1991what, vinje2000sparse. Chapters 2.2 and 4.
+    `update(responses)` takes [stimuli, units], or feature maps [stimuli, channels, …] with `unit`.
+    `compute()` gives a LifetimeSummary in float64, one value per unit; dead units are NaN and
+    counted. Source: treves1991what, vinje2000sparse. Chapter 4.
+
+    Args:
+        unit: "channel" (mean over positions) or "position" (every channel × position; announces its
+            memory) for feature maps.
+        channel_dim: the axis of the channels, −1 for tokens and channels-last maps.
+        threshold: above which a stimulus is active, in the unit of the responses.
+
+    Raises:
+        ValueError: for responses of other shapes and, in `compute`, for NaN, infinite or negative
+            ones and for fewer than 2 stimuli.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import sparsity
+        >>> lifetime = sparsity.LifetimeSparseness()
+        >>> for minibatch in torch.eye(4).split(2):  # four stimuli, each of which drives one unit
+        ...     lifetime.update(minibatch)
+        >>> lifetime.compute().vinje_gallant
+        tensor([1., 1., 1., 1.], dtype=torch.float64)
     """
 
     def __init__(self, unit: str | None = None, *, channel_dim: int = 1, threshold: float = 0.0):
@@ -126,7 +177,11 @@ class LifetimeSparseness(StreamingMeasure):
         self.threshold = threshold
 
     def update(self, responses: Tensor) -> None:
-        """Add the responses of one minibatch of stimuli."""
+        """Add the responses of one minibatch of stimuli.
+
+        Args:
+            responses: [stimuli, units] or feature maps, as the class says.
+        """
         x = self._units(responses)
         self._announce(x, states=3)
         # Within a minibatch float32 holds (torch sums pairwise); across minibatches float64 does.
@@ -135,7 +190,7 @@ class LifetimeSparseness(StreamingMeasure):
         self._add("active", torch.gt(x, self.threshold, out=torch.empty_like(x)).sum(0))
 
     def compute(self) -> LifetimeSummary:
-        """Return the LifetimeSummary of all stimuli seen, on every rank alike."""
+        """The LifetimeSummary of all stimuli seen, the same on every rank."""
         self._check()
         m = int(self.stimuli)
         dead = self.total == 0
@@ -145,7 +200,15 @@ class LifetimeSparseness(StreamingMeasure):
 
 
 class PopulationSummary(NamedTuple):
-    """Mean, SD and standard error over stimuli; stimuli seen; how many had no defined value."""
+    """The sparseness over the units, over the stimuli.
+
+    Attributes:
+        mean: the mean over the stimuli.
+        sd: the standard deviation over the stimuli.
+        se: the standard error of the mean.
+        stimuli: how many stimuli were seen.
+        undefined: how many of them had no defined value.
+    """
 
     mean: Tensor
     sd: Tensor
@@ -157,14 +220,31 @@ class PopulationSummary(NamedTuple):
 class PopulationSparseness(StreamingMeasure):
     """Sparseness over the units for each stimulus, as its mean and spread over the stimuli.
 
-    `measure` names a vector measure of this module. `update(responses)`: [stimuli, units]; feature
-    maps with `unit` "channel" (mean over positions) or "position" (channel × position); or
-    attention [stimuli, heads, queries, keys] with `unit="key"`, which reduces the last axis and
-    keeps heads and queries apart. `threshold` is for "active_fraction".
-    `compute()` → PopulationSummary, float64, unit and range of the measure; all-zero stimuli
-    have no value: they are counted in `undefined` and are not in the mean.
-    ValueError for NaN, infinite or forbidden negative responses (in `compute`), n < 2.
-    Source: willmore2001characterizing. Chapters 2.2, 3 and 4.
+    `update(responses)` takes [stimuli, units], or feature maps or attention with `unit`.
+    `compute()` gives a PopulationSummary in float64, unit and range of the measure; all-zero
+    stimuli have no value: they are counted in `undefined` and are not in the mean. Source:
+    willmore2001characterizing. Chapter 4.
+
+    Args:
+        measure: name of a measure of a vector, such as "gini".
+        unit: for feature maps "channel" (mean over positions) or "position" (channel × position);
+            "key" for attention [stimuli, heads, queries, keys], which reduces the last axis and
+            keeps heads and queries apart.
+        channel_dim: the axis of the channels, −1 for tokens and channels-last maps.
+        threshold: for "active_fraction".
+
+    Raises:
+        ValueError: for an unknown measure, fewer than 2 units and, in `compute`, for NaN, infinite
+            or forbidden negative responses and fewer than 2 stimuli.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import sparsity
+        >>> population = sparsity.PopulationSparseness("gini")
+        >>> population.update(torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]]))
+        >>> found = population.compute()
+        >>> found.mean.item(), found.undefined.item()
+        (0.25, 1)
     """
 
     units = ("channel", "position", "key")
@@ -187,7 +267,11 @@ class PopulationSparseness(StreamingMeasure):
         self.options = {} if threshold is None else {"threshold": threshold}
 
     def update(self, responses: Tensor) -> None:
-        """Add the responses of one minibatch of stimuli."""
+        """Add the responses of one minibatch of stimuli.
+
+        Args:
+            responses: [stimuli, units], feature maps or attention, as the class says.
+        """
         x = self._units(responses)
         x = x.flatten(1) if self.unit == "position" else x
         if x.shape[-1] < 2:
@@ -198,7 +282,7 @@ class PopulationSparseness(StreamingMeasure):
         self._add("defined", (~values.isnan()).sum(0))
 
     def compute(self) -> PopulationSummary:
-        """Return the PopulationSummary of all stimuli seen, on every rank alike."""
+        """The PopulationSummary of all stimuli seen, the same on every rank."""
         self._check()
         mean, sd = mean_and_sd(self.total, self.squares, self.defined)
         undefined = (self.stimuli - self.defined).long()

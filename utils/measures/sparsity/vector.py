@@ -1,7 +1,7 @@
-"""Sparseness of one vector of responses, reduced along `dim`; everything else is a batch.
+"""Sparseness of one vector of responses, reduced along `dim`; all other axes are a batch.
 
-Reduced over units, for one stimulus, a measure gives *population* sparseness; over stimuli, for
-one unit, *lifetime* sparseness. The two need not correlate [willmore2001characterizing]: say which.
+Reduced over units, for one stimulus, a measure gives *population* sparseness; over stimuli, for one
+unit, *lifetime* sparseness. The two need not correlate [willmore2001characterizing]: say which.
 All-zero vectors give NaN. Chapter 2.2 explains every measure.
 """
 
@@ -27,7 +27,16 @@ def _gini(x: Tensor) -> Tensor:
 
 
 def treves_rolls_of_sums(total: Tensor, squares: Tensor, n: int | Tensor) -> Tensor:
-    """Return (Σr/n)² / (Σr²/n) from the two sums in float64; NaN where all responses were zero."""
+    """(Σr/n)² / (Σr²/n) from the two sums in float64.
+
+    Args:
+        total: Σr [...].
+        squares: Σr² [...].
+        n: how many responses were summed.
+
+    Returns:
+        Treves–Rolls a [...], NaN where all responses were zero.
+    """
     return (total**2 / (n * squares)).clamp(max=1)  # rounding may exceed 1 for equal responses
 
 
@@ -96,9 +105,22 @@ def _measure(name: str, x, dim: int, **options) -> Tensor:
 def gini(x: Tensor, dim: int = -1) -> Tensor:
     """Gini index Σᵢⱼ|rᵢ−rⱼ| / (2 n Σr): the book's default, from 0 (dense) to 1 − 1/n (sparse).
 
-    `x` [..., n, ...] non-negative, any unit → `x` without `dim`. NaN for an all-zero vector.
-    ValueError for NaN, infinite or negative responses and for n < 2.
     Source: hurley2009comparing. Chapter 2.2.
+
+    Args:
+        x: responses [..., n, ...], non-negative, in any unit.
+        dim: the axis of the n responses.
+
+    Returns:
+        The index, of the shape of `x` without `dim`; NaN for an all-zero vector.
+
+    Raises:
+        ValueError: for NaN, infinite or negative responses and for n < 2.
+
+    Example:
+        >>> from utils.measures import sparsity
+        >>> sparsity.gini([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 5.0]])
+        tensor([0.0000, 0.7500])
     """
     return _measure("gini", x, dim)
 
@@ -106,9 +128,22 @@ def gini(x: Tensor, dim: int = -1) -> Tensor:
 def treves_rolls(x: Tensor, dim: int = -1) -> Tensor:
     """Treves–Rolls a = (Σr/n)² / (Σr²/n), from 1/n (sparse) to 1 (dense): *low* is sparse.
 
-    `x` [..., n, ...] non-negative, any unit → `x` without `dim`. NaN for an all-zero vector.
-    ValueError for NaN, infinite or negative responses and for n < 2.
     Source: treves1991what, rolls1995sparseness. Chapter 2.2.
+
+    Args:
+        x: responses [..., n, ...], non-negative, in any unit.
+        dim: the axis of the n responses.
+
+    Returns:
+        The value a, of the shape of `x` without `dim`; NaN for an all-zero vector.
+
+    Raises:
+        ValueError: for NaN, infinite or negative responses and for n < 2.
+
+    Example:
+        >>> from utils.measures import sparsity
+        >>> sparsity.treves_rolls([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 5.0]])
+        tensor([1.0000, 0.2500])
     """
     return _measure("treves_rolls", x, dim)
 
@@ -116,9 +151,22 @@ def treves_rolls(x: Tensor, dim: int = -1) -> Tensor:
 def vinje_gallant(x: Tensor, dim: int = -1) -> Tensor:
     """Vinje–Gallant S = (1 − a)/(1 − 1/n), a Treves–Rolls, from 0 (dense) to 1 (sparse).
 
-    `x` [..., n, ...] non-negative, any unit → `x` without `dim`. NaN for an all-zero vector.
-    ValueError for NaN, infinite or negative responses and for n < 2.
     Source: vinje2000sparse. Chapter 2.2.
+
+    Args:
+        x: responses [..., n, ...], non-negative, in any unit.
+        dim: the axis of the n responses.
+
+    Returns:
+        The value S, of the shape of `x` without `dim`; NaN for an all-zero vector.
+
+    Raises:
+        ValueError: for NaN, infinite or negative responses and for n < 2.
+
+    Example:
+        >>> from utils.measures import sparsity
+        >>> sparsity.vinje_gallant([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 5.0]])
+        tensor([0., 1.])
     """
     return _measure("vinje_gallant", x, dim)
 
@@ -126,10 +174,23 @@ def vinje_gallant(x: Tensor, dim: int = -1) -> Tensor:
 def hoyer(x: Tensor, dim: int = -1) -> Tensor:
     """Hoyer sparseness (√n − ‖r‖₁/‖r‖₂)/(√n − 1), from 0 (dense) to 1 (sparse).
 
-    For one vector at one n it ranks as Treves–Rolls does: it is no independent evidence.
-    `x` [..., n, ...] non-negative, any unit → `x` without `dim`. NaN for an all-zero vector.
-    ValueError for NaN, infinite or negative responses and for n < 2.
-    Source: hoyer2004nonnegative. Chapter 2.2.
+    For one vector at one n it ranks as Treves–Rolls does: it is no independent evidence. Source:
+    hoyer2004nonnegative. Chapter 2.2.
+
+    Args:
+        x: responses [..., n, ...], non-negative, in any unit.
+        dim: the axis of the n responses.
+
+    Returns:
+        The sparseness, of the shape of `x` without `dim`; NaN for an all-zero vector.
+
+    Raises:
+        ValueError: for NaN, infinite or negative responses and for n < 2.
+
+    Example:
+        >>> from utils.measures import sparsity
+        >>> sparsity.hoyer([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 5.0]])
+        tensor([0., 1.])
     """
     return _measure("hoyer", x, dim)
 
@@ -137,29 +198,70 @@ def hoyer(x: Tensor, dim: int = -1) -> Tensor:
 def excess_kurtosis(x: Tensor, dim: int = -1) -> Tensor:
     """Excess kurtosis m₄/m₂² − 3 with moments about the mean: high is sparse, a Gaussian has 0.
 
-    `x` [..., n, ...] of either sign, any unit → `x` without `dim`. NaN for a constant vector.
-    ValueError for NaN or infinite responses and for n < 2.
     Source: willmore2001characterizing. Chapter 2.2.
+
+    Args:
+        x: responses [..., n, ...] of either sign, in any unit.
+        dim: the axis of the n responses.
+
+    Returns:
+        The kurtosis, of the shape of `x` without `dim`; NaN for a constant vector.
+
+    Raises:
+        ValueError: for NaN or infinite responses and for n < 2.
+
+    Example:
+        >>> from utils.measures import sparsity
+        >>> sparsity.excess_kurtosis([[-1.0, 1.0, -1.0, 1.0], [0.0, 0.0, 0.0, 5.0]])
+        tensor([-2.0000, -0.6667])
     """
     return _measure("excess_kurtosis", x, dim)
 
 
 def normalised_entropy(x: Tensor, dim: int = -1) -> Tensor:
-    """Entropy of r/Σr divided by log n, from 0 (sparse) to 1 (dense): never across different n.
+    """Entropy of r/Σr divided by log n, from 0 (sparse) to 1 (dense).
 
-    `x` [..., n, ...] non-negative, any unit → `x` without `dim`. NaN for an all-zero vector.
-    ValueError for NaN, infinite or negative responses and for n < 2.
-    Source: hurley2009comparing, which compares related entropies. Chapter 2.2.
+    Do not compare it across different n. Source: hurley2009comparing, which compares related
+    entropies. Chapter 2.2.
+
+    Args:
+        x: responses [..., n, ...], non-negative, in any unit.
+        dim: the axis of the n responses.
+
+    Returns:
+        The entropy, of the shape of `x` without `dim`; NaN for an all-zero vector.
+
+    Raises:
+        ValueError: for NaN, infinite or negative responses and for n < 2.
+
+    Example:
+        >>> from utils.measures import sparsity
+        >>> sparsity.normalised_entropy([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 5.0]])
+        tensor([1., 0.])
     """
     return _measure("normalised_entropy", x, dim)
 
 
 def active_fraction(x: Tensor, threshold: float = 0.0, dim: int = -1) -> Tensor:
-    """Share of responses above `threshold`, from 0 (sparse) to 1 (dense); 0 suits only ReLU.
+    """Share of responses above `threshold`, from 0 (sparse) to 1 (dense).
 
-    Softmax and GELU have no exact zeros: give and state a threshold, in the unit of `x`.
-    `x` [..., n, ...] of either sign → `x` without `dim`. NaN for an all-zero vector.
-    ValueError for NaN or infinite responses and for n < 2.
+    A threshold of 0 suits only ReLU: softmax and GELU have no exact zeros, so give and state one.
     Source: willmore2001characterizing (activity sparseness). Chapter 2.2.
+
+    Args:
+        x: responses [..., n, ...] of either sign.
+        threshold: what a response must exceed, in the unit of `x`.
+        dim: the axis of the n responses.
+
+    Returns:
+        The share, of the shape of `x` without `dim`; NaN for an all-zero vector.
+
+    Raises:
+        ValueError: for NaN or infinite responses and for n < 2.
+
+    Example:
+        >>> from utils.measures import sparsity
+        >>> sparsity.active_fraction([0.1, 0.2, 0.0, 5.0], threshold=0.15)
+        tensor(0.5000)
     """
     return _measure("active_fraction", x, dim, threshold=threshold)
