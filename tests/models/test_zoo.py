@@ -18,7 +18,7 @@ from experiments.training.trainer import accuracy, publish, train
 from utils.models import zoo
 from utils.models.architectures import Spec, build, forward_flops
 from utils.models.checkpoints import CheckpointError, HubUnavailable
-from utils.stimuli import objects, photographs
+from utils.stimuli import image_folder, objects
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_efficientnet_lite0_reaches_87_percent_on_labelled_photographs(shared_da
         labels = {row["file"]: int(row["class_index"]) for row in csv.DictReader(table)}
     hits = 0
     with torch.no_grad():
-        for file, picture in photographs.read(folder / "images.tar"):
+        for file, picture in image_folder.read(folder / "images.tar"):
             hits += int(model(prepare(picture)[None]).argmax() == labels[file])
     assert len(labels) == 500
     assert hits / len(labels) >= 0.87
@@ -88,7 +88,7 @@ def test_squeezenet_decides_as_with_the_transforms_of_torchvision(shared_data, h
     ours = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
     theirs = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()
     with torch.no_grad():
-        for _, picture in islice(photographs.read(shared_data / "imagenet_ccby/images.tar"), 20):
+        for _, picture in islice(image_folder.read(shared_data / "imagenet_ccby/images.tar"), 20):
             logits = model(ours(picture)[None])
             assert torch.allclose(logits, model(theirs(picture)[None]), atol=1e-4)
 

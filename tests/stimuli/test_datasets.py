@@ -5,16 +5,19 @@ import pickle
 import re
 import shutil
 import tarfile
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 from torchvision.datasets import CIFAR10
 
 from utils.models import zoo
 from utils.stimuli import datasets, minibatches, objects
+from utils.stimuli.minibatches import Damaged, Dataset
 
 
 def picture(file, grey: int, size=(8, 8)):
@@ -104,6 +107,68 @@ def test_a_truncated_image_is_named_skipped_and_collected(tmp_path, ending):
     assert data.damaged == [data.names[1]]
     assert data.batch(0, 4).index.tolist() == [0, 2, 3]  # and is not warned about again
     assert data.everything().index.tolist() == [0, 2, 3, 4]
+
+
+def test_an_image_is_a_picture_a_label_and_an_index_and_a_loader_joins_them(folder):
+    data = datasets.load(folder)
+    image, label, index = data[3]
+    assert (round(255 * image.mean().item()), label.item(), index) == (30, 0, 3)
+    assert data[-2][2] == 3
+    with pytest.raises(IndexError, match="pets has 5 images, no number 5"):
+        data[5]
+    for loaded, own in zip(DataLoader(data, batch_size=2), data.batches(2), strict=True):
+        for one, other in zip(loaded, own, strict=True):
+            assert torch.equal(one, other)
+            assert one.dtype == other.dtype
+
+
+def test_a_damaged_image_is_marked_with_its_name_and_the_reason(folder):
+    (folder / ORDER[1]).write_bytes(b"nothing")
+    data = datasets.load(folder)
+    assert data[1] == Damaged(ORDER[1], "it is in no format that Pillow knows")
+    batch, damaged = data.read([0, 1, 2])
+    assert batch.index.tolist() == [0, 2]
+    assert damaged == {1: data[1]}
+    assert not data.damaged  # as long as nobody says that it is left out
+    with pytest.warns(UserWarning, match=f"{ORDER[1]} is damaged and left out: it is in no format"):
+        data.leave_out(damaged)
+    data.leave_out(damaged)
+    assert data.damaged == [ORDER[1]]
+
+
+def of_cifar10(folder):
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    picture = partial(datasets._pixels, pictures)
+    return Dataset("cifar10", torch.zeros(5).long(), ("a",), picture)
+
+
+KINDS = {
+    "folder": datasets.load,
+    "tar": lambda folder: datasets.load(archived(folder)),
+    "subset": lambda folder: datasets.load(folder).subset([4, 0, 2], "some"),
+    "prepared": lambda folder: datasets.load(folder).preprocessed(zoo.create("vit-d1-h2")),
+    "objects": lambda folder: datasets.load("objects/validation"),
+    "conflict": lambda folder: datasets.load("objects/cue-conflict"),
+    "cifar10": of_cifar10,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_data_set_that_was_pickled_has_the_same_pictures(folder, kind):
+    data = KINDS[kind](folder)
+    copied = pickle.loads(pickle.dumps(data))
+    assert torch.equal(copied.batch(0, 3).images, data.batch(0, 3).images)
+    assert (copied.source, copied.names) == (data.source, data.names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_other_processes_read_what_this_one_does(folder, context):
+    data = datasets.load(archived(folder))
+    loader = DataLoader(data, batch_size=2, num_workers=2, multiprocessing_context=context)
+    for loaded, own in zip(loader, data.batches(2), strict=True):
+        for one, other in zip(loaded, own, strict=True):
+            assert torch.equal(one, other)
 
 
 def test_a_minibatch_of_nothing_but_damaged_images_is_empty(folder):

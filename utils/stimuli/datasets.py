@@ -6,6 +6,7 @@ Nothing is downloaded unless `download=True`.
 import os
 import sys
 from functools import partial
+from operator import getitem
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,18 @@ from torchvision.datasets import CIFAR10
 from ..edition import SECOND
 from . import objects, objects2
 from .image_folder import image_folder
-from .minibatches import Batch, Dataset
+from .minibatches import Batch, Damaged, Dataset
 
-__all__ = ["Batch", "CueConflict", "Dataset", "cue_conflict", "folder", "load", "shown"]
+__all__ = [
+    "Batch",
+    "CueConflict",
+    "Damaged",
+    "Dataset",
+    "cue_conflict",
+    "folder",
+    "load",
+    "shown",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path.home() / ".cache" / "seeing-sparsely"
@@ -36,21 +46,28 @@ TEXTURE = r"-([a-z]+)\d+$"  # in the name of a cue-conflict stimulus
 def load(name: str | Path, model: nn.Module | None = None, download: bool = False) -> Dataset:
     """The labelled images called `name`, prepared for `model` if one is given.
 
-    name : "objects", "cifar10" or "cifar10-jpeg", each the test images unless "/train" or
-        "/validation" follows; "objects/cue-conflict" (see `objects.cue_conflict`) and
-        "cue-conflict" (see `cue_conflict`), labelled by shape; or the path of an ImageFolder (a
-        directory or .tar; the class is the folder that a file is in), or of a directory with, or a
-        .tar beside, a labels.csv (columns file, and class_index, an ImageNet-1k index)
-    model : see `Dataset.prepared_for`; without one, images are [3, h, w] in [0, 1]
-
     "cifar10" takes the original images where they are and their JPEGs otherwise: `source` says
     which. Folders called by WordNet ids (n01440764) have ImageNet-1k's labels, others are numbered
     in alphabetical order, which a model's classes must follow. Files come in a shuffled order that
     depends on nothing but their names, so that the first thousand are of all classes.
 
-    Raises FileNotFoundError, which says what was looked for and where, PermissionError and
-    ConnectionError for a download that is forbidden or fails, and ValueError for an unknown split,
-    a folder without images, and labels that do not fit the files.
+    Args:
+        name: "objects", "cifar10" or "cifar10-jpeg", each the test images unless "/train" or
+            "/validation" follows; "objects/cue-conflict" (see `objects.cue_conflict`) and
+            "cue-conflict" (see `cue_conflict`), labelled by shape; or the path of an ImageFolder (a
+            directory or .tar; the class is the folder that a file is in), or of a directory with,
+            or a .tar next to, a labels.csv (columns file, and class_index, an ImageNet-1k index).
+        model: See `Dataset.prepared_for`; without one, images are [3, h, w] in [0, 1].
+        download: Whether CIFAR-10's originals may be downloaded if they are not here.
+
+    Returns:
+        The images, which are read when they are asked for.
+
+    Raises:
+        FileNotFoundError: They are not here; it says what was looked for and where.
+        PermissionError: A download is forbidden.
+        ConnectionError: A download failed.
+        ValueError: An unknown split, a folder without images, or labels that do not fit the files.
     """
     kind, _, split = str(name).partition("/")
     if str(name) == "cue-conflict":
@@ -75,30 +92,42 @@ def load(name: str | Path, model: nn.Module | None = None, download: bool = Fals
 
 
 def _objects(split: str) -> Dataset:
-    conflict = split == "cue-conflict"
-    if SECOND:
-        names = zip(objects.SHAPES, objects2.TEXTURES, strict=True)
-        classes = tuple(f"{shape}, {texture}" for shape, texture in names)
-        if conflict:
-            recipes = objects2.conflicts()
-            labels = torch.tensor([recipe.label for recipe in recipes])
-            draw = recipes.__getitem__
-        else:
-            labels, draw = objects2.labels(split), partial(objects2.draw, split, 0)
-        return Dataset(f"objects/{split}", labels, classes, lambda i: objects2.image(draw(i)))
-    classes = tuple(f"{s}, {t}" for s, t in zip(objects.SHAPES, objects.TEXTURES, strict=True))
-    if conflict:
+    textures = objects2.TEXTURES if SECOND else objects.TEXTURES
+    classes = tuple(f"{s}, {t}" for s, t in zip(objects.SHAPES, textures, strict=True))
+    if split != "cue-conflict":
+        labels = (objects2 if SECOND else objects).labels(split)
+        picture = partial(_second if SECOND else _first, split)
+    elif SECOND:
+        recipes = objects2.conflicts()
+        labels = torch.tensor([recipe.label for recipe in recipes])
+        picture = partial(_rendered, recipes)
+    else:
         stimuli = objects.cue_conflict()
-        return Dataset(f"objects/{split}", stimuli.labels, classes, lambda i: stimuli.images[i])
+        labels, picture = stimuli.labels, partial(getitem, stimuli.images)
+    return Dataset(f"objects/{split}", labels, classes, picture)
 
-    def picture(i: int) -> Tensor:
-        return torch.from_numpy(objects.render(objects.draw(split, 0, i))).float() / 255
 
-    return Dataset(f"objects/{split}", objects.labels(split), classes, picture)
+# What gives a picture is a function of a module with its first argument, so that it can be pickled.
+
+
+def _first(split: str, i: int) -> Tensor:
+    return torch.from_numpy(objects.render(objects.draw(split, 0, i))).float() / 255
+
+
+def _second(split: str, i: int) -> Tensor:
+    return objects2.image(objects2.draw(split, 0, i))
+
+
+def _rendered(recipes: list[objects2.Recipe], i: int) -> Tensor:
+    return objects2.image(recipes[i])
+
+
+def _pixels(pictures: np.ndarray, i: int) -> Image.Image:
+    return Image.fromarray(pictures[i])
 
 
 def folder() -> Path:
-    """Where data sets are looked for: `BOOK_DATA`, else ../shared/data beside the project."""
+    """Where data sets are looked for: `BOOK_DATA`, else ../shared/data next to the project."""
     return Path(os.environ.get("BOOK_DATA") or ROOT.parent / "shared/data")
 
 
@@ -141,7 +170,7 @@ def _originals(place: Path, train: bool) -> Dataset:
             "missing); delete that folder and load the images again."
         ) from error
     labels = torch.tensor(found.targets)
-    return Dataset("", labels, tuple(found.classes), lambda i: Image.fromarray(found.data[i]))
+    return Dataset("", labels, tuple(found.classes), partial(_pixels, found.data))
 
 
 def _downloaded() -> Path:

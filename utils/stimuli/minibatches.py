@@ -1,12 +1,13 @@
 """Labelled images in minibatches that are the same for everyone.
 
-Minibatch j of size B holds the images jB … jB + B − 1 on every machine and rank, so whoever takes
-which minibatches measures the same.
+Minibatch j of size B holds the images jB … jB + B − 1 on every machine, so the result does not
+depend on which rank, or which process that reads for it, takes which minibatch.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config, resolve_model_data_config
 from torch import Tensor, nn
+from torch.utils import data
 from torchvision.transforms.functional import to_pil_image
 from tqdm.auto import tqdm
 
@@ -28,13 +30,46 @@ class Batch(NamedTuple):
     index: Tensor
 
 
-class Dataset:
-    """Labelled images, read minibatch by minibatch; `utils.stimuli.datasets.load` makes them.
+@dataclass(frozen=True)
+class Damaged:
+    """What a data set holds in the place of an image that cannot be read.
 
-    source : what they are exactly, such as "cifar10-jpeg/test"
-    labels : int64 [n]; classes : the names of the labels
-    picture : gives image i, RGB or float32 [3, h, w] in [0, 1], or None where it is damaged
-    names : n file names, where there are files
+    Attributes:
+        name: Of its file.
+        reason: Why, in words.
+    """
+
+    name: str
+    reason: str
+
+
+Picture = Callable[[int], Tensor | Image.Image | Damaged]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Some of the pictures, in another order."""
+
+    picture: Picture
+    rows: list[int]
+
+    def __call__(self, i: int) -> Tensor | Image.Image | Damaged:
+        return self.picture(self.rows[i])
+
+
+class Dataset(data.Dataset):
+    """Labelled images, read one by one or in minibatches; `utils.stimuli.datasets.load` makes them.
+
+    Image i is `(image, label, i)`: float32 [3, h, w], int64 [], int; or a `Damaged`. Sound images
+    of one size go through a plain `torch.utils.data.DataLoader`; `batch` leaves the damaged out.
+
+    Args:
+        source: What they are exactly, such as "cifar10-jpeg/test".
+        labels: int64 [n].
+        classes: The names of the labels.
+        picture: Gives image i, RGB or float32 [3, h, w] in [0, 1], or a `Damaged`. Processes that
+            do not begin as a copy of this one can only be given one that can be pickled.
+        names: n file names, where there are files.
     """
 
     def __init__(
@@ -42,27 +77,39 @@ class Dataset:
         source: str,
         labels: Tensor,
         classes: tuple[str, ...],
-        picture: Callable[[int], Tensor | Image.Image | None],
+        picture: Picture,
         names: list[str] | None = None,
     ) -> None:
         self.source, self.labels, self.classes, self.names = source, labels, classes, names
         self._picture, self._transform, self._untouched = picture, None, None
-        self._damaged: dict[int, str] = {}
+        self._damaged: dict[int, Damaged] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, int] | Damaged:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"{self.source} has {len(self):,} images, no number {i}.")
+        i %= len(self)
+        image = self._image(i)
+        return image if isinstance(image, Damaged) else (image, self.labels[i], i)
+
     @property
     def damaged(self) -> list[str]:
-        """The names of the images that could not be read so far."""
-        return list(self._damaged.values())
+        """The names of the images that were left out so far."""
+        return [image.name for image in self._damaged.values()]
 
     def prepared_for(self, model: nn.Module | dict) -> "Dataset":
         """These images with the evaluation preprocessing of a timm model.
 
-        model : the model, or its data configuration (input_size, mean, std, interpolation,
-            crop_pct; what is left out is as for ImageNet)
-        Warns if the model does not tell as many classes apart as there are labels.
+        Warns if the model has a different number of classes than the labels.
+
+        Args:
+            model: The model, or its data configuration (input_size, mean, std, interpolation,
+                crop_pct; what is left out is as for ImageNet).
+
+        Returns:
+            Another data set of the same images.
         """
         count = getattr(model, "num_classes", None) or len(self.classes)
         if count != len(self.classes):
@@ -86,41 +133,86 @@ class Dataset:
         return prepared
 
     def subset(self, rows: Sequence[int], source: str) -> "Dataset":
-        """The images at `rows`, in that order, their indices counted anew."""
+        """The images at `rows`, in that order, their indices counted from 0 again.
+
+        Args:
+            rows: Indices of images.
+            source: What the choice is called.
+        """
         names = None if self.names is None else [self.names[i] for i in rows]
         rows = [int(i) for i in rows]
-        return Dataset(
-            source, self.labels[rows], self.classes, lambda i: self._picture(rows[i]), names
-        )
+        picture = _Chosen(self._picture, rows)
+        return Dataset(source, self.labels[rows], self.classes, picture, names)
 
     def batch(self, j: int, size: int) -> Batch:
         """Minibatch j without its damaged images, which are named in warnings and in `damaged`.
 
-        The indices of the others stay what they are. Raises IndexError if there is no minibatch j
-        and ValueError for images of different sizes.
+        The indices of the others stay what they are.
+
+        Args:
+            j: Which minibatch, from 0.
+            size: Images a minibatch; the last one may have fewer.
+
+        Raises:
+            IndexError: There is no minibatch j.
+            ValueError: The images differ in size.
         """
         rows = range(j * size, min((j + 1) * size, len(self)))
         if j < 0 or not rows:
             raise IndexError(
                 f"{self.source} has {-(-len(self) // size)} minibatches of {size}, no number {j}."
             )
-        read = {i: image for i in rows if (image := self._image(i)) is not None}
-        index = torch.tensor(list(read), dtype=torch.int64)
-        shapes = {tuple(image.shape) for image in read.values()}
+        batch, damaged = self.read(rows)
+        self.leave_out(damaged)
+        return batch
+
+    def read(self, rows: Sequence[int]) -> tuple[Batch, dict[int, Damaged]]:
+        """The images at `rows`, the damaged ones apart; says nothing about these and keeps nothing.
+
+        Args:
+            rows: Indices of images.
+
+        Returns:
+            The sound ones, whose indices stay what they are, and the others by their index.
+
+        Raises:
+            ValueError: The images differ in size.
+        """
+        found = {i: self._image(i) for i in rows}
+        damaged = {i: image for i, image in found.items() if isinstance(image, Damaged)}
+        sound = {i: image for i, image in found.items() if i not in damaged}
+        index = torch.tensor(list(sound), dtype=torch.int64)
+        shapes = {tuple(image.shape) for image in sound.values()}
         if len(shapes) > 1:
             raise ValueError(
                 f"The images of {self.source} differ in size ({sorted(shapes)}): give the model, "
-                "whose preprocessing makes them alike."
+                "whose preprocessing brings them to one size."
             )
-        images = torch.stack(list(read.values())) if read else torch.zeros(0, 3, 1, 1)
-        return Batch(images, self.labels[index], index)
+        images = torch.stack(list(sound.values())) if sound else torch.zeros(0, 3, 1, 1)
+        return Batch(images, self.labels[index], index), damaged
+
+    def leave_out(self, damaged: Mapping[int, Damaged]) -> None:
+        """Put damaged images on the list of `damaged`, and warn of each that is new there.
+
+        Args:
+            damaged: As `read` gives them, here or in another process.
+        """
+        for i, image in damaged.items():
+            if i not in self._damaged:
+                self._damaged[i] = image
+                text = f"{image.name} is damaged and left out: {image.reason}."
+                warnings.warn(text, stacklevel=3)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All minibatches in their order."""
         return (self.batch(j, size) for j in range(-(-len(self) // size)))
 
     def everything(self) -> Batch:
-        """All images in memory, such as a model is trained on; damaged ones are left out."""
+        """All images in memory, such as a model is trained on; damaged ones are left out.
+
+        Raises:
+            ValueError: All are damaged, or they differ in size.
+        """
         images, filled, parts = None, 0, []
         total = -(-len(self) // CHUNK)
         for part in tqdm(self.batches(CHUNK), self.source, total, disable=total < 20):
@@ -139,13 +231,10 @@ class Dataset:
         index = torch.cat(parts)
         return Batch(images[:filled], self.labels[index], index)
 
-    def _image(self, i: int) -> Tensor | None:
-        if i in self._damaged:
-            return None
-        picture = self._picture(i)
-        if picture is None:
-            self._damaged[i] = self.names[i]
-            return None
+    def _image(self, i: int) -> Tensor | Damaged:
+        picture = self._damaged.get(i) or self._picture(i)
+        if isinstance(picture, Damaged):
+            return picture
         if isinstance(picture, Tensor):
             if self._transform is None or tuple(picture.shape) == self._untouched:
                 return picture
