@@ -10,10 +10,25 @@ from . import sparsity
 
 
 def patch_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Attention to patches: layer → [batch, heads, queries, patches].
+    """Attention to patches, layer by layer.
 
     The queries are the class token or, without one, all patches. Layers that attend within windows
     are left out.
+
+    Args:
+        model: a Transformer, in eval mode.
+        images: [batch, 3, height, width], prepared for the model.
+
+    Returns:
+        Layer → maps [batch, heads, queries, patches], float64 on the CPU, rows that sum to 1.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import agreement
+        >>> from utils.models import zoo
+        >>> maps = agreement.patch_maps(zoo.load("vit-d6-h4"), torch.zeros(2, 3, 32, 32))
+        >>> len(maps), maps["blocks.0.attn"].shape
+        (6, torch.Size([2, 4, 1, 64]))
     """
     layout, found = token_layout(model), {}
 
@@ -31,7 +46,20 @@ def patch_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
 def standard_ranks(maps: Tensor) -> Tensor:
     """Ranks along the last axis, ties sharing theirs, centred and of length one.
 
-    The inner product of two is their Spearman correlation; NaN for what is NaN or constant.
+    The inner product of two of them is their Spearman correlation.
+
+    Args:
+        maps: [..., n].
+
+    Returns:
+        Ranks [..., n], float64; NaN for what is NaN or constant.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import agreement
+        >>> a, b = torch.tensor([[1.0, 2.0, 9.0], [3.0, 1.0, 2.0]])
+        >>> round(float(agreement.standard_ranks(a) @ agreement.standard_ranks(b)), 3)
+        -0.5
     """
     ordered = maps.sort(-1).values
     low, high = (torch.searchsorted(ordered, maps, right=right) for right in (False, True))
@@ -41,13 +69,29 @@ def standard_ranks(maps: Tensor) -> Tensor:
 
 
 def agreement(maps: dict[str, Tensor]) -> Iterator[tuple[tuple, Tensor]]:
-    """Spearman correlation of heads and of layers: ((quantity, layer, other), [batch]) each.
+    """Spearman correlation of heads and of layers, quantity by quantity.
 
-    `maps` as `patch_maps` gives them, or less their means over images. "head_agreement" of a layer
-    is the mean over pairs of heads and over queries, without a layer the mean over layers;
-    "layer_agreement" is that of two layers, averaged over heads. "neighbour_agreement" is its mean
-    over layers one apart, "distant_agreement" over those at least half of the depth (and two)
-    apart, "neighbour_advantage" the difference.
+    "head_agreement" of a layer is the mean over pairs of heads and over queries, without a layer
+    the mean over layers; "layer_agreement" is that of two layers, averaged over heads.
+    "neighbour_agreement" is its mean over layers one apart, "distant_agreement" over those at least
+    half of the depth (and two) apart, "neighbour_advantage" the difference.
+
+    Args:
+        maps: layer → [batch, heads, queries, patches], as `patch_maps` gives them, or less their
+            means over images.
+
+    Returns:
+        Pairs of (quantity, layer, other layer), None where there is none, and the correlation
+        [batch].
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import agreement
+        >>> maps = {"first": torch.rand(1, 2, 1, 9), "last": torch.rand(1, 2, 1, 9)}
+        >>> maps["last"] = 2 * maps["first"]  # the same ranks
+        >>> found = dict(agreement.agreement(maps))
+        >>> found["layer_agreement", "first", "last"].round(decimals=3)
+        tensor([1.], dtype=torch.float64)
     """
     heads = {}
     for layer, x in maps.items():

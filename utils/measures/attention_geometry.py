@@ -14,12 +14,30 @@ def mean_attention_distance(
 ) -> Tensor:
     """Distance in pixels from query patch to key patch, weighted by attention, for every head.
 
-    `maps` [batch, heads, queries, keys] of all rows, for `prefix` special tokens and then the
-    patches of `grid` (rows, columns), each `patch_size` pixels wide → [batch, heads], the mean over
-    patch queries, from 0 to the grid's diagonal. Prefix queries and keys are dropped, rows
-    renormalised over patches; a row with all its mass on the prefix makes its head NaN.
-    ValueError for other shapes, NaN, infinite or negative weights.
-    Source: raghu2021do. Chapters 2.4 and 3.
+    Prefix queries and keys are dropped, rows renormalised over patches. Source: raghu2021do.
+    Chapters 2.4 and 3.
+
+    Args:
+        maps: [batch, heads, queries, keys] of all rows, for the special tokens and then the
+            patches.
+        grid: (rows, columns) of patches.
+        patch_size: width of a patch in pixels.
+        prefix: number of special tokens.
+
+    Returns:
+        [batch, heads], the mean over patch queries, from 0 to the grid's diagonal; NaN for a head
+        with
+        a row that has all its mass on the prefix.
+
+    Raises:
+        ValueError: for other shapes, NaN, infinite or negative weights.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import attention_geometry
+        >>> identity = torch.eye(16).expand(1, 2, 16, 16)  # every patch attends to itself
+        >>> attention_geometry.mean_attention_distance(identity, (4, 4), patch_size=8, prefix=0)
+        tensor([[0., 0.]])
     """
     x = float_responses(maps, "mean_attention_distance")
     rows, columns = grid
@@ -41,10 +59,22 @@ def mean_attention_distance(
 
 
 def uniform_attention_distance(grid: tuple[int, int], patch_size: float) -> float:
-    """Mean attention distance in pixels of a head that attends to all patches alike.
+    """Mean attention distance in pixels of a head that attends to all patches equally.
 
-    `grid` (rows, columns) of patches `patch_size` pixels wide: the mean distance of all pairs of
-    patches, each with itself included. The reference for mean_attention_distance. Chapter 2.4.
+    It is the mean distance of all pairs of patches, each with itself included: the reference for
+    `mean_attention_distance`. Chapter 2.4.
+
+    Args:
+        grid: (rows, columns) of patches.
+        patch_size: width of a patch in pixels.
+
+    Returns:
+        The distance in pixels.
+
+    Example:
+        >>> from utils.measures import attention_geometry
+        >>> attention_geometry.uniform_attention_distance((1, 2), patch_size=8)
+        4.0
     """
     rows, columns = grid
     # An offset of (i, j) patches occurs (rows − i)(columns − j) times in each direction.
@@ -59,11 +89,24 @@ def uniform_attention_distance(grid: tuple[int, int], patch_size: float) -> floa
 def rollout(maps: Iterable[Tensor]) -> Tensor:
     """Attention rollout: how much of each input token reaches each output token.
 
-    `maps`, first layer first, each [batch, heads, tokens, tokens] → [batch, tokens, tokens], rows
-    sum to 1; row 0 is the class token's. Heads are averaged, the residual path is half of every
-    layer, layers are multiplied. A heuristic: it ignores values, MLPs and norms.
-    ValueError for no maps, other or unequal shapes, NaN, infinite or negative weights.
-    Source: abnar2020quantifying. Chapter 3.
+    Heads are averaged, the residual path is half of every layer, layers are multiplied. A
+    heuristic: it ignores values, MLPs and norms. Source: abnar2020quantifying.
+
+    Args:
+        maps: one [batch, heads, tokens, tokens] for each layer, first layer first.
+
+    Returns:
+        [batch, tokens, tokens], rows that sum to 1; row 0 is the class token's.
+
+    Raises:
+        ValueError: for no maps, other or unequal shapes, NaN, infinite or negative weights.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import attention_geometry
+        >>> uniform = torch.full((1, 3, 4, 4), 0.25)
+        >>> attention_geometry.rollout([uniform])[0, 0]
+        tensor([0.6250, 0.1250, 0.1250, 0.1250])
     """
     result = None
     for layer, weights in enumerate(maps):

@@ -1,7 +1,7 @@
-"""The rebuilt reader: what can be decoded when a new decoder is fitted to thresholded responses.
+"""What can be decoded from a layer's responses, by a decoder fitted to them: the rebuilt reader.
 
-The counterpart of ablation with an *intact* reader (`ablation_profile`): there the network goes on
-as it is, here nothing of it is asked but its responses.
+The counterpart of ablation with an *intact* reader (`ablation_profile`): there the network works on
+with what is left, here only its responses are used, and a new decoder reads them.
 """
 
 from typing import Literal, NamedTuple
@@ -14,7 +14,12 @@ from .responses import float64, float_responses
 
 
 class Decoded(NamedTuple):
-    """`accuracy` [shares] in 0 … 1 of the decoder when that `share` of responses is left or cut."""
+    """How well a decoder does when a share of the responses is left, or cut.
+
+    Attributes:
+        share: [shares], in 0 … 1.
+        accuracy: [shares], in 0 … 1.
+    """
 
     share: Tensor
     accuracy: Tensor
@@ -25,10 +30,26 @@ def threshold(
 ) -> Tensor:
     """Set all but the largest `share` of responses, or just these, to zero.
 
-    responses : [..., units], whatever comes before; the largest across all of them, by size; with
-        `peak`, by size relative to each unit's own largest
-    Of n responses round(share · n) are the largest. ValueError for a share outside 0 … 1 and an
-    unknown part. Source: tang2018large. Chapter 5.1.
+    Of n responses round(share · n) are the largest. Source: tang2018large. Chapter 5.1.
+
+    Args:
+        responses: [..., units]; the largest are sought across all axes, by size.
+        share: of the responses, in 0 … 1.
+        part: what is left, "top only" or "top excluded".
+        peak: whether size is relative to each unit's own largest.
+
+    Returns:
+        The responses, zero where they are not left.
+
+    Raises:
+        ValueError: for a share outside 0 … 1 and an unknown part.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import decoding
+        >>> decoding.threshold(torch.tensor([[1.0, -4.0], [3.0, 0.5]]), 0.5, "top only")
+        tensor([[ 0., -4.],
+                [ 3.,  0.]])
     """
     if part not in ("top only", "top excluded"):
         raise ValueError(f'A part is "top only" or "top excluded", not {part!r}.')
@@ -47,10 +68,29 @@ def threshold(
 
 
 def nearest_centroid_accuracy(train: Tensor, labels: Tensor, test: Tensor, truth: Tensor) -> float:
-    """The share of test responses [m, units] whose nearest class mean is their own class's.
+    """The share of test responses whose nearest class mean is that of their own class.
 
-    train : [n, units] with labels [n]; truth : [m]; Euclidean distance, ties to the lower class.
-    ValueError if a class of the test responses was not trained.
+    The distance is Euclidean; ties go to the lower class.
+
+    Args:
+        train: [n, units].
+        labels: their classes [n].
+        test: [m, units].
+        truth: their classes [m].
+
+    Returns:
+        The share, in 0 … 1.
+
+    Raises:
+        ValueError: if a class of the test responses was not trained.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import decoding
+        >>> train, test = torch.tensor([[0.0], [2.0], [10.0]]), torch.tensor([[5.0], [6.0]])
+        >>> labels, truth = torch.tensor([0, 0, 1]), torch.tensor([0, 0])
+        >>> decoding.nearest_centroid_accuracy(train, labels, test, truth)  # the means are 1 and 10
+        0.5
     """
     x = float64(float_responses(train, "nearest_centroid_accuracy"))
     labels, truth, test = labels.to(x.device), truth.to(x.device), float64(test)
@@ -74,8 +114,29 @@ def decode_classes(
 ) -> Decoded:
     """Which class was it? Class means of one half of the images, tested on the other, both ways.
 
-    responses : [images, units]; labels : [images]; of each class, every other image is in the first
-    half. Thresholded across all images first. ValueError for a class of one image. Chapter 5.1.
+    Responses are thresholded across all images first, and the decoder is fitted after. Of each
+    class, every other image is in the first half. Chapter 5.1.
+
+    Args:
+        responses: [images, units].
+        labels: [images].
+        shares: of the responses that are left or cut, each in 0 … 1.
+        part: as for `threshold`.
+        peak: as for `threshold`.
+
+    Returns:
+        The accuracy at each share, as Decoded.
+
+    Raises:
+        ValueError: for a class of one image and as `threshold`.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import decoding
+        >>> labels = torch.arange(40) % 4
+        >>> responses = torch.eye(4)[labels]  # one unit for each class
+        >>> decoding.decode_classes(responses, labels, [1.0, 0.0]).accuracy
+        tensor([1.0000, 0.2500])
     """
     first = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
@@ -100,8 +161,20 @@ class PlaceDecoder(Metric):
     """Which place a token is from, by linear discriminant analysis: sums over images, merged.
 
     `update(tokens)` [images, places, channels] to learn from; `decode(tokens)` → [images, places],
-    the number of the nearest mean token once the variation about the means is whitened. ValueError
-    in `decode` if it has learnt from fewer than two images.
+    the number of the nearest mean token once the variation about the means is whitened.
+
+    Raises:
+        ValueError: in `decode`, if it has learnt from fewer than two images.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import decoding
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> tokens = torch.eye(5) + 0.1 * torch.randn(20, 5, 5, generator=draw)
+        >>> decoder = decoding.PlaceDecoder()
+        >>> decoder.update(tokens[:10])
+        >>> decoder.decode(tokens[10:])[0]
+        tensor([0, 1, 2, 3, 4])
     """
 
     full_state_update = False
@@ -112,14 +185,18 @@ class PlaceDecoder(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, tokens: Tensor) -> None:
-        """Add images [images, places, channels]."""
+        """Add images to learn from.
+
+        Args:
+            tokens: [images, places, channels].
+        """
         tokens = tokens.detach().cpu().double()
         flat = tokens.flatten(0, 1)
         self.images = self.images + len(tokens)
         self.total, self.products = self.total + tokens.sum(0), self.products + flat.mT @ flat
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Return the weights [channels, places] and offsets [places] of the discriminant."""
+        """The weights [channels, places] and offsets [places] of the discriminant."""
         if self.images < 2:
             raise ValueError(
                 "A place cannot be decoded from what fewer than two images have taught: give more "
@@ -134,6 +211,13 @@ class PlaceDecoder(Metric):
         return weights, (means * weights.mT).sum(1) / 2
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Return the most likely place of every token."""
+        """The most likely place of every token.
+
+        Args:
+            tokens: [images, places, channels].
+
+        Returns:
+            Numbers of places [images, places].
+        """
         weights, offsets = self.compute()
         return (tokens.detach().cpu().double() @ weights - offsets).argmax(-1)

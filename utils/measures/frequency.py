@@ -30,12 +30,27 @@ def _amplitudes(maps: Tensor, what: str) -> Tensor:
 def delta_log_amplitude(maps: Tensor) -> Tensor:
     """Log amplitude along the diagonal of the spectrum, less that at zero: Δ log amplitude.
 
-    `maps` [batch, channels, h, h] → [batch, h // 2 + 1], natural logarithm, float64: entry j is at
-    2j/h · π in both directions, the last one at 1.0π (where h is odd, at (1 − 1/h)π). Mean over
-    channels; a channel of zeros does not count, and an image with no other is NaN. 0 at zero, below
-    it for maps in which slow changes prevail. Scale does not matter.
-    ValueError for maps that are not square, NaN or infinite values.
-    Source: park2022how. Chapter 2.3.
+    The mean over channels, in which a channel of zeros does not count. 0 at zero, below it for maps
+    in which slow changes prevail; scale does not matter. Source: park2022how. Chapter 2.3.
+
+    Args:
+        maps: [batch, channels, h, h].
+
+    Returns:
+        [batch, h // 2 + 1], natural logarithm, float64. Entry j is at 2j/h · π in both directions,
+        the
+        last one at 1.0π (where h is odd, at (1 − 1/h)π). NaN for an image of zeros.
+
+    Raises:
+        ValueError: for maps that are not square, NaN or infinite values.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import frequency
+        >>> maps = torch.zeros(1, 1, 8, 8)
+        >>> maps[..., 3, 3] = 1.0  # a point holds all frequencies equally
+        >>> frequency.delta_log_amplitude(maps).abs().round(decimals=3)
+        tensor([[0., 0., 0., 0., 0.]], dtype=torch.float64)
     """
     amplitude = _amplitudes(maps, "delta_log_amplitude")
     diagonal = amplitude.diagonal(dim1=-2, dim2=-1)[..., : maps.shape[-1] // 2 + 1].log()
@@ -45,11 +60,25 @@ def delta_log_amplitude(maps: Tensor) -> Tensor:
 def radial_amplitude(maps: Tensor) -> Tensor:
     """Amplitude spectrum of images or maps, averaged over all directions.
 
-    `maps` [batch, channels, h, h] → [batch, h // 2 + 1] float64, in the unit of the maps times
-    pixels: entry j is the mean |FFT| over the ring of the spectrum within half a step of
-    j cycles an image (2j/h · π), and over channels. The corners beyond 1.0π are left out.
-    ValueError for maps that are not square, NaN or infinite values.
     Source: park2022how. Chapter 2.3.
+
+    Args:
+        maps: [batch, channels, h, h].
+
+    Returns:
+        [batch, h // 2 + 1] float64, in the unit of the maps times pixels. Entry j is the mean |FFT|
+        over the ring of the spectrum within half a step of j cycles an image (2j/h · π), and over
+        channels. The corners beyond 1.0π are left out.
+
+    Raises:
+        ValueError: for maps that are not square, NaN or infinite values.
+
+    Example:
+        >>> from utils.measures import frequency
+        >>> from utils.stimuli import psychophysics
+        >>> bars = psychophysics.grating(16, cycles=4)
+        >>> frequency.radial_amplitude(bars[None, None]).argmax().item()
+        4
     """
     amplitude = _amplitudes(maps, "radial_amplitude").mean(1)  # [batch, h, h]
     h = maps.shape[-1]
@@ -64,13 +93,31 @@ def radial_amplitude(maps: Tensor) -> Tensor:
 def change_across_sub_blocks(model: nn.Module, images: Tensor) -> dict[str, dict[str, Tensor]]:
     """How much each sub-block raises the highest frequency: its change of Δ log amplitude at 1.0π.
 
-    `images` [batch, 3, height, width] → kind ("attention", "mlp", "convolution") → name of the
-    block → [batch], in nats, float64: below 0 for a low-pass filter, above it for a high-pass one.
     Attention and MLP are the halves of timm's Transformer blocks, each with its skip connection;
-    convolution is a whole residual block of a ResNet, those apart that change the size of the map.
-    Prefix tokens are dropped.
-    ValueError for a compiled model, one without such blocks, tokens that fill no square, NaN or
-    infinite features. Source: park2022how. Chapter 2.3.
+    convolution is a whole residual block of a ResNet, except for those that change the size of the
+    map. Prefix tokens are dropped. Source: park2022how. Chapter 2.3.
+
+    Args:
+        model: a Transformer or a ResNet.
+        images: [batch, 3, height, width], prepared for the model.
+
+    Returns:
+        Kind ("attention", "mlp", "convolution") → name of the block → [batch], in nats, float64.
+        Below
+        0 for a low-pass filter, above it for a high-pass one.
+
+    Raises:
+        ValueError: for a compiled model, one without such blocks, tokens that fill no square, NaN
+            or infinite features.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import frequency
+        >>> from utils.models import zoo
+        >>> images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        >>> found = frequency.change_across_sub_blocks(zoo.load("vit-d6-h4"), images)
+        >>> {kind: len(blocks) for kind, blocks in found.items()}
+        {'attention': 6, 'mlp': 6}
     """
     refuse_compiled(model)
     layout = token_layout(model)

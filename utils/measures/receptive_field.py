@@ -22,19 +22,38 @@ def effective_receptive_field(
     channel_dim: int = 1,
     batch: int = 8,
 ) -> Tensor:
-    """Where a change of the image changes what a layer says of one position: [rows, columns].
+    """Where a change of the image changes what a layer says of one position.
 
-    `images` [images, colours, rows, columns], normalised as the model wants them, taken `batch` at
-    a time. `layer` is a module that puts out tokens [batch, tokens, channels] or maps
-    [batch, channels, y, x] (`channel_dim=-1` for channels-last maps). `position` is a token's
-    number, prefix tokens included (0 is the class token), or (y, x) on the grid of patches or of
-    the map; None for its centre. Mean over images and colours of |∂ mean over channels / ∂ pixel|,
-    divided by its sum, float64. Not for the output of a layer norm, whose mean over channels is
-    fixed. The model's parameters get no gradient, and no hook stays.
+    The mean over images and colours of |∂ mean over channels / ∂ pixel|, divided by its sum. Not
+    for the output of a layer norm, whose mean over channels is fixed. The model's parameters get no
+    gradient, and no hook stays. Source: luo2016understanding, raghu2021do. Chapter 2.4.
 
-    ValueError for a layer or position that does not exist, a compiled model, NaN or infinite
-    gradients; RuntimeError if the forward pass does not call the layer, or no pixel changes it.
-    Source: luo2016understanding, raghu2021do. Chapter 2.4.
+    Args:
+        model: any network that takes images.
+        images: [images, colours, rows, columns], normalised as the model wants them.
+        layer: a module that puts out tokens [batch, tokens, channels] or maps [batch, channels, y,
+            x].
+        position: a token's number, prefix tokens included (0 is the class token), or (y, x) on the
+            grid of patches or of the map; None for its centre.
+        channel_dim: the axis of the channels of a map, −1 for channels-last maps.
+        batch: how many images are taken at a time.
+
+    Returns:
+        The field [rows, columns], float64, which sums to 1.
+
+    Raises:
+        ValueError: for a layer or position that does not exist, a compiled model, NaN or infinite
+            gradients.
+        RuntimeError: if the forward pass does not call the layer, or no pixel changes it.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import receptive_field
+        >>> convolution = torch.nn.Conv2d(3, 8, kernel_size=3, padding=1)
+        >>> model, images = torch.nn.Sequential(convolution), torch.rand(2, 3, 9, 9)
+        >>> field = receptive_field.effective_receptive_field(model, images, "0")
+        >>> field.nonzero().amin(0), field.nonzero().amax(0)
+        (tensor([3, 3]), tensor([5, 5]))
     """
     refuse_compiled(model)
     modules = dict(model.named_modules())
@@ -115,10 +134,22 @@ def _at(output, position, layer: str, channel_dim: int, model: nn.Module) -> Ten
 def middle_of(
     position: tuple[int, int], grid: tuple[int, int], size: tuple[int, int]
 ) -> tuple[float, float]:
-    """Where on an image of `size` (rows, columns) the middle of a grid's `position` (y, x) lies.
+    """Where on an image the middle of a grid's position lies.
 
-    `grid` (rows, columns) of equal patches → (y, x) in pixels, (0, 0) being the middle of the first
-    pixel. Chapter 2.4.
+    Chapter 2.4.
+
+    Args:
+        position: (y, x) on the grid.
+        grid: (rows, columns) of equal patches.
+        size: (rows, columns) of the image.
+
+    Returns:
+        (y, x) in pixels, (0, 0) being the middle of the first pixel.
+
+    Example:
+        >>> from utils.measures import receptive_field
+        >>> receptive_field.middle_of((0, 1), grid=(2, 2), size=(8, 8))
+        (1.5, 5.5)
     """
     y, x = ((p + 0.5) * s / g - 0.5 for p, g, s in zip(position, grid, size, strict=True))
     return y, x
@@ -127,11 +158,26 @@ def middle_of(
 def half_mass_radius(field: Tensor, centre: tuple[float, float] | None = None) -> float:
     """Radius in pixels of the circle about `centre` that holds half of a field's mass.
 
-    `field` [rows, columns] of zero or more; `centre` (y, x) in pixels, (0, 0) being the middle of
-    the first pixel; None for the middle of the image, which on an even grid is not the middle of
-    any position: see `middle_of`. From 0 to the distance of the farthest pixel.
-    ValueError for other shapes, NaN, infinite or negative values, and a field of zeros.
     Source: luo2016understanding. Chapter 2.4.
+
+    Args:
+        field: [rows, columns] of zero or more.
+        centre: (y, x) in pixels, (0, 0) being the middle of the first pixel; None for the middle of
+            the image, which on an even grid is not the middle of any position (see `middle_of`).
+
+    Returns:
+        The radius, from 0 to the distance of the farthest pixel.
+
+    Raises:
+        ValueError: for other shapes, NaN, infinite or negative values, and a field of zeros.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import receptive_field
+        >>> field = torch.zeros(9, 9)
+        >>> field[4, 1:8] = 1.0  # a line of seven pixels
+        >>> receptive_field.half_mass_radius(field)
+        2.0
     """
     x = float64(float_responses(field, "half_mass_radius"))
     if x.ndim != 2 or not x.any():
@@ -153,9 +199,21 @@ def half_mass_radius(field: Tensor, centre: tuple[float, float] | None = None) -
 def relative_radius(field: Tensor, centre: tuple[float, float] | None = None) -> float:
     """The radius of half of a field's mass over that of a uniform field about the same centre.
 
-    `field` [rows, columns]; arguments and errors as of `half_mass_radius`. 0 for a single pixel at
-    the centre, 1 for a field that is alike everywhere, above 1 for one that shuns the centre.
     Source: luo2016understanding, for the field. Chapter 2.4.
+
+    Args:
+        field: as for `half_mass_radius`, which also says what is refused.
+        centre: as for `half_mass_radius`.
+
+    Returns:
+        0 for a single pixel at the centre, 1 for an even field, above 1 for one that shuns the
+        centre.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import receptive_field
+        >>> receptive_field.relative_radius(torch.ones(9, 9))
+        1.0
     """
     return half_mass_radius(field, centre) / half_mass_radius(torch.ones_like(field), centre)
 
@@ -168,16 +226,35 @@ def spike_triggered_average(
     seed: int = 0,
     batch: int = 1_000,
 ) -> Tensor:
-    """Receptive fields [units, rows, columns] of units, from their responses to white noise.
+    """Receptive fields of units, from their responses to white noise.
 
-    `respond` takes noise [batch, rows, columns], standard normal, and returns responses
-    [batch, units], as a count of spikes. `size` is (rows, columns). Each of `images` noise images,
-    drawn from `seed` whatever the `batch`, is weighted by the response to it less the mean
-    response: the mean is a linear unit's filter, half of the filter for a rectified one, and has a
-    standard error of about (SD of the response) / √images in every pixel. Float64, in the unit of
-    the responses.
-    ValueError for responses of another shape, NaN or infinite responses.
-    Source: chichilnisky2001simple. Chapter 2.1.
+    Each noise image is weighted by the response to it less the mean response: the mean is a linear
+    unit's filter, half of the filter for a rectified one, and has a standard error of about (SD of
+    the response) / √images in every pixel. Source: chichilnisky2001simple. Chapter 2.1.
+
+    Args:
+        respond: takes noise [batch, rows, columns], standard normal, and returns responses [batch,
+            units], such as counts of spikes.
+        size: (rows, columns).
+        images: how many images of noise are shown.
+        seed: what they are drawn from, whatever the `batch`.
+        batch: how many are shown at a time.
+
+    Returns:
+        [units, rows, columns], float64, in the unit of the responses.
+
+    Raises:
+        ValueError: for responses of another shape, NaN or infinite responses.
+
+    Example:
+        >>> from utils.measures import receptive_field
+        >>> from utils.stimuli import psychophysics
+        >>> unit = psychophysics.gabor(8, cycles=2)
+        >>> found = receptive_field.spike_triggered_average(
+        ...     lambda noise: noise.flatten(1) @ unit.flatten()[:, None], (8, 8)
+        ... )
+        >>> found.shape, bool((found[0] - unit).abs().max() < 0.2)
+        (torch.Size([1, 8, 8]), True)
     """
     rng = np.random.default_rng(seed)  # torch's draws depend on how many are asked for at once
     products = spikes = shown = 0
@@ -199,7 +276,29 @@ def spike_triggered_average(
 
 
 def field_of(model: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, tuple[float, float]]:
-    """The effective receptive field of a layer's central position, and its middle in pixels."""
+    """The effective receptive field of a layer's central position, and its middle in pixels.
+
+    Args:
+        model: any network that takes images.
+        images: [images, colours, rows, columns], normalised as the model wants them.
+        layer: a module that puts out tokens or maps.
+
+    Returns:
+        The field [rows, columns], as `effective_receptive_field` gives it, and (y, x) in pixels.
+
+    Raises:
+        ValueError: as `effective_receptive_field`, and for a layer without places in the image.
+        RuntimeError: as `effective_receptive_field`.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import receptive_field
+        >>> from utils.models import zoo
+        >>> images = torch.rand(2, 3, 32, 32)
+        >>> field, middle = receptive_field.field_of(zoo.load("vit-d6-h4"), images, "blocks.2")
+        >>> field.shape, middle
+        (torch.Size([32, 32]), (17.5, 17.5))
+    """
     with torch.no_grad(), ActivationRecorder(model, layer) as record:
         model(images[:1])
     _, grid, prefix = places(model, layer, record.outputs[layer])

@@ -7,9 +7,17 @@ from torch import Tensor
 
 
 def float_responses(x, what: str) -> Tensor:
-    """Return responses as float32, or float64 if they came so; half is upcast before any square.
+    """Responses as float32, or float64 if they came so; half is upcast before any square.
 
-    `what` names the measure in the ValueError that answers an empty or complex input.
+    Args:
+        x: a tensor, an array or a list.
+        what: the name of the measure, for the error.
+
+    Returns:
+        The responses, detached.
+
+    Raises:
+        ValueError: for an empty or complex input.
     """
     x = torch.as_tensor(x).detach()
     if x.is_complex():
@@ -20,7 +28,17 @@ def float_responses(x, what: str) -> Tensor:
 
 
 def check_range(low: float, high: float, what: str, signed: bool) -> None:
-    """Raise ValueError if the extremes of the responses show NaN, infinity or forbidden signs."""
+    """Refuse responses whose extremes show NaN, infinity or forbidden signs.
+
+    Args:
+        low: the smallest response.
+        high: the largest.
+        what: the name of the measure, for the error.
+        signed: whether responses below zero are allowed.
+
+    Raises:
+        ValueError: with what to do about it.
+    """
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
             f"{what} got NaN or infinite responses: find the layer that makes them "
@@ -34,5 +52,5 @@ def check_range(low: float, high: float, what: str, signed: bool) -> None:
 
 
 def float64(x: Tensor) -> Tensor:
-    """Return `x` in float64, on the CPU where its device has no float64 (MPS)."""
+    """`x` in float64, on the CPU where its device has no float64 (MPS)."""
     return (x.cpu() if x.device.type == "mps" else x).double()

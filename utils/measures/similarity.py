@@ -1,4 +1,4 @@
-"""How alike are two layers' representations? Linear CKA over minibatches, safe in any precision."""
+"""How similar two layers are: linear CKA over minibatches, safe in any precision."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,27 @@ Features = Mapping[str, Tensor] | Sequence[Tensor]
 class MinibatchCKA(Metric):
     """Linear CKA between all layers of one model, or of two, accumulated over minibatches.
 
-    `update(features)` or `update(features_a, features_b)`: lists or dicts of responses [batch, …],
-    any unit, to the same images, at least 4. `compute()` → [layers_a, layers_b] float64, from −1 to
-    1: 1 for layers that differ by rotation and scale, about 0 for independent ones, NaN where a
-    layer does not vary over the images of any minibatch. The unbiased HSIC is summed over the
-    minibatches before the ratio; no minibatch stands for another: compare at equal size.
+    `update(features)` or `update(features_a, features_b)`, then `compute()`. The unbiased HSIC is
+    summed over the minibatches before the ratio; the value depends on their size, so compare at
+    equal size. Source: kornblith2019similarity, song2012feature, nguyen2021wide. Chapter 2.4.
 
-    `names` are the layers, as keys of the dicts or numbers in the lists: (layers_a, layers_b).
-    ValueError for no layers, minibatches of fewer than 4 images, layers with different images,
-    layers that change, and (in `compute`) NaN or infinite responses.
-    Source: kornblith2019similarity, song2012feature, nguyen2021wide. Chapter 2.4.
+    Attributes:
+        names: the layers of both models, as keys of the dicts or numbers in the lists.
+
+    Raises:
+        ValueError: for no layers, minibatches of fewer than 4 images, layers with different images,
+            layers that change, and (in `compute`) NaN or infinite responses.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import similarity
+        >>> cka = similarity.MinibatchCKA()
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> for minibatch in torch.randn(200, 10, generator=draw).split(50):
+        ...     other = torch.randn(50, 10, generator=draw)
+        ...     cka.update({"layer": minibatch, "scaled": 3 * minibatch, "independent": other})
+        >>> cka.compute()[0].abs().round(decimals=1)
+        tensor([1., 1., 0.], dtype=torch.float64)
     """
 
     full_state_update = False
@@ -45,7 +56,12 @@ class MinibatchCKA(Metric):
         self.names = ([], [])
 
     def update(self, features_a: Features, features_b: Features | None = None) -> None:
-        """Add one minibatch of responses to the same images."""
+        """Add one minibatch of responses to the same images, at least 4.
+
+        Args:
+            features_a: list or dict of responses [batch, …], in any unit.
+            features_b: those of another model; None to compare the layers of one.
+        """
         given = [features_a] if features_b is None else [features_a, features_b]
         given = [_named(features) for features in given]
         self._check_layers(given)
@@ -77,7 +93,14 @@ class MinibatchCKA(Metric):
         self.names = names
 
     def compute(self) -> Tensor:
-        """Return CKA of all pairs of layers over all minibatches seen, on every rank alike."""
+        """CKA of all pairs of layers over all minibatches seen, the same on every rank.
+
+        Returns:
+            [layers_a, layers_b] float64, from −1 to 1. 1 for layers that differ by rotation and
+            scale,
+            about 0 for independent ones, NaN where a layer does not vary over the images of any
+            minibatch.
+        """
         if not self.minibatches:
             raise ValueError("MinibatchCKA has seen no minibatch: update it first.")
         if not all(s.isfinite().all() for s in (self.cross, self.own_a, self.own_b)):
@@ -142,12 +165,28 @@ def _products_are_rounded() -> bool:
 
 
 def skip_branch_ratio(skip: Tensor, branch: Tensor, channel_dim: int = -1) -> Tensor:
-    """Norm of what a skip connection carries over that of the branch beside it: ‖z‖ / ‖f(z)‖.
+    """Norm of what a skip connection carries over that of its branch: ‖z‖ / ‖f(z)‖.
 
-    `skip` z and `branch` f(z), both [batch, tokens, channels], or maps with `channel_dim` 1 →
-    `skip` without its channels, from 0; above 1 the skip connection dominates, infinite where the
-    branch is silent, NaN where both are. ValueError for unequal shapes.
     Source: raghu2021do. Chapter 2.4.
+
+    Args:
+        skip: z [batch, tokens, channels], or maps with `channel_dim` 1.
+        branch: f(z), of the same shape.
+        channel_dim: the axis of the channels.
+
+    Returns:
+        The ratio, of the shape of `skip` without its channels, from 0; above 1 the skip connection
+        dominates, infinite where the branch is silent, NaN where both are.
+
+    Raises:
+        ValueError: for unequal shapes.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import similarity
+        >>> skip, branch = torch.ones(1, 3, 4), torch.full((1, 3, 4), 0.5)
+        >>> similarity.skip_branch_ratio(skip, branch)
+        tensor([[2., 2., 2.]])
     """
     if skip.shape != branch.shape:
         raise ValueError(
