@@ -3,14 +3,17 @@ PYTHON := .venv/bin/python
 WANTED := $(shell cat pyproject.toml requirements.txt constraints.txt | cksum | cut -d' ' -f1)
 INSTALLED := .venv/installed-$(WANTED)
 
-.PHONY: help book test serve bench clean env
+.PHONY: help book test test-quick test-lowest lint serve bench clean env
 
 help:
-	@echo "make book    render the book into _build/html (quick when nothing changed)"
-	@echo "make test    run the unit tests, every chapter, and the page tests"
-	@echo "make serve   show the rendered book on http://localhost:8000"
-	@echo "make bench   what reading and ablating a network costs, as a ratio to running it"
-	@echo "make clean   remove what was rendered, with all executed cells"
+	@echo "make book         render the book into _build/html (quick when nothing changed)"
+	@echo "make test         run the unit tests, every chapter, and the page tests"
+	@echo "make serve        show the rendered book on http://localhost:8000"
+	@echo "make lint         check style and types"
+	@echo "make test-quick   run the unit tests that are not slow, in about a minute"
+	@echo "make test-lowest  run unit tests and a chapter with the oldest versions allowed"
+	@echo "make bench        what reading and ablating costs, as a ratio to running a network"
+	@echo "make clean        remove what was rendered, with all executed cells"
 	@echo "The first of them sets up the Python environment in .venv; the others find it ready."
 
 book: $(INSTALLED)
@@ -21,6 +24,25 @@ test: $(INSTALLED)
 	@echo "Testing the code, the chapters and, where a browser is found, the rendered pages."
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=180 tests chapters
+
+test-quick: $(INSTALLED)
+	@echo "Testing the code without what is slow: no chapters, no pages."
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile -q \
+		-m "not slow" --ignore tests/browser tests
+
+test-lowest: $(INSTALLED)
+	@echo "Testing with the oldest versions that pyproject.toml allows, in .venv-lowest."
+	@$(PYTHON) -m uv venv --quiet --allow-existing --python $(PYTHON) .venv-lowest
+	@$(PYTHON) -m uv pip install --quiet --python .venv-lowest/bin/python \
+		--resolution lowest-direct -e ".[test]" ipykernel
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 --dist loadfile -q \
+		-m "not slow" --nbval-lax --nbval-current-env --nbval-cell-timeout=180 \
+		--ignore tests/browser tests chapters/3_attention_sparsity.ipynb
+
+lint: $(INSTALLED)
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
 
 serve: book
 	@$(PYTHON) -m http.server 8000 --bind localhost --directory _build/html

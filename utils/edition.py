@@ -12,5 +12,7 @@ SECOND = os.environ.get("SEEING_SPARSELY_EDITION") == "2"
 
 
 def folder(name: str) -> Path:
-    """Where this edition's zoo or results lie."""
-    return ROOT / name / "second" if SECOND else ROOT / name
+    """Where this edition's zoo or results lie: in the checkout or, installed, in the package."""
+    installed = Path(__file__).parent / name
+    found = installed if installed.is_dir() else ROOT / name
+    return found / "second" if SECOND else found

@@ -16,6 +16,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+NAME = "seeing-sparsely"
 
 # The first code cell of every chapter, letter for letter (tests/test_chapters.py compares). It
 # has to stand alone: outside a checkout there is nothing yet that it could import.
@@ -42,8 +43,8 @@ PROTECTED = ("torch", "torchvision", "numpy")
 
 
 def version() -> str:
-    """The book's version, as pyproject.toml of this checkout states it."""
-    return _project()["version"]
+    """The book's version, as this checkout's pyproject.toml or the installed package states it."""
+    return _project()["version"] if _in_checkout() else importlib.metadata.version(NAME)
 
 
 def setup(seed: int = 0, install: bool = False):
@@ -56,7 +57,8 @@ def setup(seed: int = 0, install: bool = False):
     """
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"The seed must be an integer from 0 to 2**32 - 1, not {seed!r}.")
-    _put_checkout_first()
+    if _in_checkout():
+        _put_checkout_first()
     if install:
         install_missing()
     import numpy
@@ -103,6 +105,11 @@ def install_missing() -> list[str]:
         )
     importlib.invalidate_caches()
     return missing
+
+
+def _in_checkout() -> bool:
+    """Whether this is the folder utils/ of a checkout, and not an installed package."""
+    return (ROOT / "pyproject.toml").is_file()
 
 
 def _put_checkout_first() -> None:
