@@ -1,8 +1,8 @@
 """What a model decides, trial by trial: shape or texture, like whom, and despite what changes.
 
 Decisions are int64 [trials]; −1 stands for none of the classes. Models take images in 0 … 1: where
-one wants them normalised, measure `nn.Sequential(Normalize(mean, std), model)`. What is found for
-an image depends on no other, so that parts of a set can be joined. Chapters 2.3 and 2.5.
+one wants them normalised, measure `nn.Sequential(Normalize(mean, std), model)`. Results are per
+image, so parts of a set can be concatenated. Chapters 2.3 and 2.5.
 """
 
 import math
@@ -47,10 +47,26 @@ CATEGORIES: dict[str, tuple[int, ...]] = {
 
 
 def categories_of(logits: Tensor) -> Tensor:
-    """The category [batch], an index into CATEGORIES, that ImageNet logits [batch, 1000] decide.
+    """The everyday category that ImageNet logits decide for.
 
     The category with the largest mean probability of its classes, as in geirhos2019imagenet.
-    ValueError for other numbers of classes.
+
+    Args:
+        logits: [batch, 1000].
+
+    Returns:
+        Indices into CATEGORIES [batch].
+
+    Raises:
+        ValueError: for other numbers of classes.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import behaviour
+        >>> logits = torch.zeros(1, 1000)
+        >>> logits[0, 281] = 20.0  # a tabby cat
+        >>> list(behaviour.CATEGORIES)[behaviour.categories_of(logits).item()]
+        'cat'
     """
     if logits.ndim != 2 or logits.shape[1] != 1000:
         raise ValueError(f"ImageNet logits are [batch, 1000], not {list(logits.shape)}.")
@@ -60,8 +76,15 @@ def categories_of(logits: Tensor) -> Tensor:
 
 
 class ShapeBias(NamedTuple):
-    """`bias` = shape / (shape + texture) with its 95 % interval, and the share of `decided` trials:
-    those in which either cue was named; `trials` in conflict."""
+    """How often the shape was named, of the trials in which either cue was.
+
+    Attributes:
+        bias: shape / (shape + texture).
+        low: lower end of its 95 % interval.
+        high: upper end of its 95 % interval.
+        decided: the share of the trials in conflict in which either cue was named.
+        trials: how many trials were in conflict.
+    """
 
     bias: float
     low: float
@@ -73,10 +96,27 @@ class ShapeBias(NamedTuple):
 def shape_bias(decisions: Tensor, shape: Tensor, texture: Tensor) -> ShapeBias:
     """How often, where shape and texture conflict and either is named, it is the shape.
 
-    decisions, shape, texture : int64 [trials]; trials without conflict are left out. Wilson's
-    interval, of trials that are independent: one observer's, each image once. Bias NaN if no trial
-    was decided. ValueError for unequal lengths and no conflict. Source: geirhos2019imagenet.
-    Chapter 2.5.
+    Trials without conflict are left out. Wilson's interval, of trials that are independent: one
+    observer's, each image once. Source: geirhos2019imagenet. Chapter 2.5.
+
+    Args:
+        decisions: int64 [trials].
+        shape: int64 [trials], the class of the shape.
+        texture: int64 [trials], the class of the texture.
+
+    Returns:
+        The ShapeBias; NaN if no trial was decided.
+
+    Raises:
+        ValueError: for unequal lengths and no conflict.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import behaviour
+        >>> shape, texture = torch.tensor([0, 0, 0, 0]), torch.tensor([1, 1, 1, 1])
+        >>> found = behaviour.shape_bias(torch.tensor([0, 0, 1, 2]), shape, texture)
+        >>> round(found.bias, 3), found.decided
+        (0.667, 0.75)
     """
     _same_length(decisions, shape, texture)
     conflict = shape != texture
@@ -92,7 +132,15 @@ def shape_bias(decisions: Tensor, shape: Tensor, texture: Tensor) -> ShapeBias:
 
 
 class ErrorConsistency(NamedTuple):
-    """`kappa`, and its `lowest` and `highest` possible value at these two accuracies."""
+    """The error consistency κ, and what it could be at these two accuracies.
+
+    Attributes:
+        kappa: κ.
+        lowest: the lowest possible κ.
+        highest: the highest possible κ.
+        observed: the share of trials in which both are right or both are wrong.
+        expected: that share for independent errors.
+    """
 
     kappa: float
     lowest: float
@@ -104,10 +152,26 @@ class ErrorConsistency(NamedTuple):
 def error_consistency(right_a: Tensor, right_b: Tensor) -> ErrorConsistency:
     """Whether two observers are right and wrong in the same trials, beyond their accuracies: κ.
 
-    right_a, right_b : bool [trials]. κ = (c_obs − c_exp) / (1 − c_exp), where c_exp = pₐp_b +
-    (1 − pₐ)(1 − p_b): 0 for independent errors, 1 for the same ones; NaN where both are always
-    right or always wrong. ValueError for unequal lengths and answers that are not bool.
-    Source: geirhos2020beyond. Chapter 2.5.
+    κ = (c_obs − c_exp) / (1 − c_exp), where c_exp = pₐp_b + (1 − pₐ)(1 − p_b): 0 for independent
+    errors, 1 for the same ones. Source: geirhos2020beyond. Chapter 2.5.
+
+    Args:
+        right_a: bool [trials], where one observer was right.
+        right_b: bool [trials], where the other was.
+
+    Returns:
+        The ErrorConsistency; NaN where both are always right or always wrong.
+
+    Raises:
+        ValueError: for unequal lengths and answers that are not bool.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import behaviour
+        >>> a = torch.tensor([True, True, False, False])
+        >>> b = torch.tensor([True, False, True, False])
+        >>> behaviour.error_consistency(a, a).kappa, behaviour.error_consistency(a, b).kappa
+        (1.0, 0.0)
     """
     _right(right_a, right_b)
     a, b = right_a.double(), right_b.double()
@@ -123,7 +187,14 @@ def error_consistency(right_a: Tensor, right_b: Tensor) -> ErrorConsistency:
 
 
 class PeopleConsistency(NamedTuple):
-    """The mean `kappa` with several people, its 95 % interval and its standard error."""
+    """The error consistency with several people.
+
+    Attributes:
+        kappa: the mean κ.
+        low: lower end of its 95 % interval.
+        high: upper end of its 95 % interval.
+        se: its standard error.
+    """
 
     kappa: float
     low: float
@@ -136,12 +207,29 @@ def consistency_with_people(
 ) -> PeopleConsistency:
     """How far errors are those of people: the mean over people of the error consistency κ.
 
-    right : bool [trials]; people : bool [people, trials], who was right in the same trials
+    A bootstrap over trials and people together, from the draws in which every κ is defined. Source:
+    geirhos2020beyond. Chapter 2.5.
 
-    A bootstrap over trials and people together, from the draws in which every κ is defined; NaN
-    where one is not in the trials as they are (see `error_consistency`). ValueError for unequal
-    lengths, answers that are not bool, and nobody.
-    Source: geirhos2020beyond. Chapter 2.5.
+    Args:
+        right: bool [trials].
+        people: bool [people, trials], who was right in the same trials.
+        samples: bootstrap samples.
+        seed: of the samples.
+
+    Returns:
+        The PeopleConsistency; NaN where one κ is not defined in the trials as they are (see
+        `error_consistency`).
+
+    Raises:
+        ValueError: for unequal lengths, answers that are not bool, and nobody.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import behaviour
+        >>> right = torch.arange(40) % 3 > 0
+        >>> found = behaviour.consistency_with_people(right, torch.stack([right, right]))
+        >>> round(found.kappa, 3)
+        1.0
     """
     if not len(people):
         raise ValueError("There is nobody to compare with: give the answers of one person or more.")
@@ -196,14 +284,38 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def decisions(model: nn.Module, images: Tensor, batch: int = 250) -> Tensor:
-    """The class [n] that the model decides for images [n, 3, h, w], on the CPU."""
+    """The class that the model decides for each image, on the CPU.
+
+    Args:
+        model: takes images and gives logits; its mode is left as it was.
+        images: [n, 3, h, w].
+        batch: how many are taken at a time.
+
+    Returns:
+        int64 [n].
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import behaviour
+        >>> from utils.models import zoo
+        >>> behaviour.decisions(zoo.load("vit-d6-h4"), torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2])
+    """
     device = next(model.parameters()).device
     with _undisturbed(model):
         return torch.cat([model(x.to(device)).argmax(1).cpu() for x in images.split(batch)])
 
 
 class Retained(NamedTuple):
-    """`share` of the accuracy that is left, with its 95 % interval, and both accuracies."""
+    """What is left of an accuracy.
+
+    Attributes:
+        share: of the accuracy above chance.
+        low: lower end of its 95 % interval.
+        high: upper end of its 95 % interval.
+        clean: the accuracy on the images as they are.
+        changed: the accuracy on the changed ones.
+    """
 
     share: float
     low: float
@@ -217,15 +329,33 @@ def retained_accuracy(
 ) -> Retained:
     """What is left of the accuracy above chance when the same images are changed: (A−c)/(A₀−c).
 
-    right_clean, right_changed : bool [images]; chance : c, 0 for a plain ratio of accuracies
+    1 is unharmed, 0 is chance. Paired bootstrap over images (9,999 draws, percentiles). Chapter
+    2.5; 2.3 for permuted patches.
 
-    1 is unharmed, 0 is chance. Paired bootstrap over images (9,999 draws, percentiles). NaN where
-    A₀ is not above chance; an interval of NaN where it is not in every draw. ValueError for unequal
-    lengths and answers that are not bool. Chapter 2.5; 2.3 for permuted patches.
+    Args:
+        right_clean: bool [images].
+        right_changed: bool [images].
+        chance: c, 0 for a plain ratio of accuracies.
+        seed: of the bootstrap.
+
+    Returns:
+        What is Retained; NaN where A₀ is not above chance, with an interval of NaN where it is not
+        in
+        every draw.
+
+    Raises:
+        ValueError: for unequal lengths and answers that are not bool.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import behaviour
+        >>> clean, changed = torch.arange(100) < 80, torch.arange(100) < 40
+        >>> behaviour.retained_accuracy(clean, changed).share
+        0.5
     """
     _right(right_clean, right_changed)
     a, b = right_clean.numpy(force=True), right_changed.numpy(force=True)
-    # Images count only by their outcome, hence one draw of n images is one multinomial of four.
+    # Images count only by their outcome, so one draw of n images is one multinomial of four.
     counts = np.array([(a & b).sum(), (a & ~b).sum(), (~a & b).sum(), (~a & ~b).sum()])
     draws = np.random.default_rng(seed).multinomial(len(a), counts / len(a), 9_999)
 
@@ -240,10 +370,27 @@ def retained_accuracy(
 
 
 def shift_consistency(model: nn.Module, images: Tensor, pixels: int) -> Tensor:
-    """The share of decisions [n] that stay when images [n, 3, h, w] move up, down, left and right.
+    """The share of decisions that stay when images move up, down, left and right.
 
-    pixels : how far. float64 in 0 … 1, one of each image, so that parts can be joined; its mean is
-    the model's consistency. Raises as `psychophysics.shift`. Chapter 2.3.
+    Its mean is the model's consistency. Chapter 2.3.
+
+    Args:
+        model: takes images and gives logits.
+        images: [n, 3, h, w].
+        pixels: how far they move.
+
+    Returns:
+        float64 in 0 … 1 [n], one value for each image.
+
+    Raises:
+        ValueError: as `psychophysics.shift`.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import behaviour
+        >>> from utils.models import zoo
+        >>> behaviour.shift_consistency(zoo.load("vit-d6-h4"), torch.zeros(2, 3, 32, 32), pixels=1)
+        tensor([1., 1.], dtype=torch.float64)
     """
     still = decisions(model, images)
     moves = [(pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels)]
@@ -260,14 +407,34 @@ def pgd(
     seed: int = 0,
     index: Tensor | None = None,
 ) -> Tensor:
-    """Adversarial images [n, 3, h, w]: projected gradient ascent of the loss within ±epsilon.
-
-    images : in 0 … 1, where the result stays; epsilon : the largest change of a value
-    index : int64 [n], keys the random start with the seed; 0 … n − 1 if None
+    """Adversarial images: projected gradient ascent of the loss within ±epsilon.
 
     Steps of 2.5 · epsilon / steps along the sign of the gradient, in evaluation mode. The model is
-    left as it was. ValueError for images outside of 0 … 1, a negative epsilon and no step.
-    Source: madry2018towards, and bai2021are for its use. Chapter 2.5.
+    left as it was. Source: madry2018towards, and bai2021are for its use. Chapter 2.5.
+
+    Args:
+        model: takes images in 0 … 1 and gives logits.
+        images: [n, 3, h, w] in 0 … 1, where the result stays.
+        labels: int64 [n].
+        epsilon: the largest change of a value.
+        steps: how many.
+        seed: of the random start.
+        index: int64 [n], keys the random start with the seed; 0 … n − 1 if None.
+
+    Returns:
+        The changed images [n, 3, h, w].
+
+    Raises:
+        ValueError: for images outside of 0 … 1, a negative epsilon and no step.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import behaviour
+        >>> from utils.models import zoo
+        >>> images, labels = torch.full((2, 3, 32, 32), 0.5), torch.tensor([0, 1])
+        >>> changed = behaviour.pgd(zoo.load("vit-d6-h4"), images, labels, epsilon=0.01, steps=2)
+        >>> round((changed - images).abs().max().item(), 4)
+        0.01
     """
     if not 0 <= float(images.min()) <= float(images.max()) <= 1:
         raise ValueError(

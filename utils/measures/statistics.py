@@ -1,9 +1,9 @@
-"""Intervals and trends: what so many images, or so many trained networks, can show.
+"""Intervals and trends: what a given number of images, or of trained networks, can show.
 
-Two kinds of interval, never mixed. Drawing images anew (`bootstrap_means`) says how well one
-network is known. Training networks anew (`contrast`, `slope_per_doubling`) says what holds of an
-architecture; a bootstrap over three seeds would cover 72 % instead of 95, hence t-intervals with
-the SD of all conditions pooled. Chapter 2.2.
+Two kinds of interval, never mixed. Drawing other images (`bootstrap_means`) says how well one
+network is known. Training other networks (`contrast`, `slope_per_doubling`) says what holds of an
+architecture; a bootstrap over three seeds would cover 72 % instead of 95, so these are t-intervals
+with the SD of all conditions pooled. Chapter 2.2.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -19,9 +19,15 @@ AT_ONCE = 2**22  # numbers held at once: 32 MiB
 
 @dataclass(frozen=True)
 class Estimate:
-    """An `estimate`, its interval from `low` to `high`, and the two-sided p of "it is 0".
+    """An estimate, its interval, and the two-sided p of "it is 0".
 
-    `n` cases (models or images) had a value; `undefined` ones, NaN, had none and were left out.
+    Attributes:
+        estimate: the value.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        p: of "it is 0", two-sided.
+        n: how many cases (models or images) had a value.
+        undefined: how many had none (NaN) and were left out.
     """
 
     estimate: float
@@ -32,13 +38,21 @@ class Estimate:
     undefined: int = 0
 
     def equivalent(self, delta: float) -> bool:
-        """Whether the whole interval lies inside ±delta; False where it is NaN."""
+        """Whether the whole interval lies inside ±delta; False where it is NaN.
+
+        Args:
+            delta: the largest value that still counts as none.
+        """
         return -delta < self.low and self.high < delta
 
 
 @dataclass(frozen=True)
 class Trend(Estimate):
-    """A slope, and the smallest that these models would have `detectable` with that power."""
+    """A slope, and the smallest that these models would have detected.
+
+    Attributes:
+        detectable: the smallest slope that is found with the power asked for.
+    """
 
     detectable: float = np.nan
 
@@ -70,12 +84,27 @@ def contrast(
 ) -> Estimate:
     """Σ weight · mean over seeds, with a t-interval from the SD within conditions, pooled.
 
-    values, conditions : of each trained model, [models]; models of one condition differ in seed
-    weights : of conditions; {a: 1} gives a mean, {a: 1, b: −1} a difference, {a: ½, b: ½, c: −1}
-        one of families. Conditions without a weight lend their SD, so give the whole family
+    Seeds count, not images. Chapter 2.2.
 
-    Seeds count, not images. ValueError if no condition has 2 models with a value, or a weighted one
-    has none. Chapter 2.2.
+    Args:
+        values: one of each trained model [models].
+        conditions: of the same models [models]; models of one condition differ in seed.
+        weights: of conditions. {a: 1} gives a mean, {a: 1, b: −1} a difference, {a: ½, b: ½, c: −1}
+            one of families. Conditions without a weight lend their SD, so give the whole family.
+        confidence: of the interval.
+
+    Returns:
+        The contrast.
+
+    Raises:
+        ValueError: if no condition has 2 models with a value, or a weighted one has none.
+
+    Example:
+        >>> from utils.measures import statistics
+        >>> values, kinds = [0.70, 0.72, 0.80, 0.82], ["vit", "vit", "cnn", "cnn"]
+        >>> gap = statistics.contrast(values, kinds, {"cnn": 1, "vit": -1})
+        >>> [round(x, 3) for x in (gap.estimate, gap.low, gap.high)]
+        [0.1, 0.039, 0.161]
     """
     known = [(c, v) for c, v in zip(conditions, values, strict=True) if not np.isnan(v)]
     groups: dict[Hashable, list[float]] = {}
@@ -95,9 +124,23 @@ def contrast(
 
 
 def mean_over(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """The mean of values [models] with a t-interval over models; infinite for a single one.
+    """The mean over models with a t-interval, which is infinite for a single one.
 
-    ValueError if none has a value. Chapter 2.2.
+    Args:
+        values: [models].
+        confidence: of the interval.
+
+    Returns:
+        The mean.
+
+    Raises:
+        ValueError: if none has a value.
+
+    Example:
+        >>> from utils.measures import statistics
+        >>> found = statistics.mean_over([0.4, 0.5, 0.6, float("nan")])
+        >>> round(found.estimate, 3), round(found.low, 3), found.n, found.undefined
+        (0.5, 0.252, 3, 1)
     """
     (known,), undefined = _defined(values)
     if not len(known):
@@ -110,10 +153,26 @@ def mean_over(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 
 
 def unequal(plus: Sequence[float], minus: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """The difference of two means over models [models], each kind with an SD of its own (Welch).
+    """The difference of two means over models, each kind with an SD of its own (Welch).
 
-    Infinite interval where a kind has a single model with a value; ValueError where it has none.
-    For kinds that scatter unlike; see `contrast` for conditions that share one SD. Chapter 2.2.
+    For kinds that scatter differently; see `contrast` for conditions that share one SD.
+
+    Args:
+        plus: values of one kind [models].
+        minus: values of the other [models].
+        confidence: of the interval.
+
+    Returns:
+        The difference, with an infinite interval where a kind has a single model with a value.
+
+    Raises:
+        ValueError: where a kind has no model with a value.
+
+    Example:
+        >>> from utils.measures import statistics
+        >>> found = statistics.unequal([0.80, 0.82, 0.84], [0.60, 0.70, 0.80])
+        >>> round(found.estimate, 3), bool(found.low < 0 < found.high)
+        (0.12, True)
     """
     kinds = [_defined(values) for values in (plus, minus)]
     (a,), (b,) = (known for known, _ in kinds)
@@ -130,10 +189,26 @@ def unequal(plus: Sequence[float], minus: Sequence[float], confidence: float = 0
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """Spearman's correlation of x and y [models], −1 … 1, interval and p by Fisher's z.
+    """Spearman's correlation, with an interval and p by Fisher's z.
 
-    Its error is taken as √((1 + r²/2) / (n − 3)) (Bonett and Wright). ValueError for fewer than 5
-    models with both values; NaN where one does not vary. Chapter 5.2.
+    Its error is taken as √((1 + r²/2) / (n − 3)) (Bonett and Wright).
+
+    Args:
+        x: [models].
+        y: [models].
+        confidence: of the interval.
+
+    Returns:
+        The correlation, −1 … 1; NaN where x or y does not vary.
+
+    Raises:
+        ValueError: for fewer than 5 models with both values.
+
+    Example:
+        >>> from utils.measures import statistics
+        >>> found = statistics.rank_correlation([1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5])
+        >>> round(found.estimate, 3), round(found.p, 3)
+        (0.829, 0.077)
     """
     (x, y), undefined = _defined(x, y)
     if len(x) < 5:
@@ -151,10 +226,25 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], confidence: float =
 def share_over(
     values: Sequence[float], fewest: int = 5, samples: int = 2000, seed: int = 0
 ) -> Estimate:
-    """The mean of shares 0 … 1 [models], such as of a model's layers, bootstrapped over models.
+    """The mean of shares, such as of a model's layers, bootstrapped over models.
 
-    From 0 to 1 for fewer than `fewest` models: a bootstrap over three covers far too little. No p.
-    ValueError if no model has a value. Chapter 2.2.
+    Args:
+        values: shares in 0 … 1 [models].
+        fewest: models for a bootstrap; one over three covers far too little.
+        samples: bootstrap samples.
+        seed: of the samples.
+
+    Returns:
+        The mean, without p; its interval is 0 to 1 for fewer than `fewest` models.
+
+    Raises:
+        ValueError: if no model has a value.
+
+    Example:
+        >>> from utils.measures import statistics
+        >>> found = statistics.share_over([0.5, 0.75, 1.0])
+        >>> found.estimate, found.low, found.high
+        (0.75, 0.0, 1.0)
     """
     (known,), undefined = _defined(values)
     if not len(known):
@@ -185,20 +275,36 @@ def slope_per_doubling(
 ) -> Trend:
     """By how much y grows as x doubles: least squares on log₂ x, with a t-interval.
 
-    x : sizes > 0 [models], such as depth or heads; y : [models]; one point for each trained model
-    held : another size > 0 [models] that varies beside x: the slope is that of x where it is equal
-
     The smallest detectable slope is the one that a two-sided test at 1 − confidence finds with that
-    power, at the residual SD that was found. ValueError for fewer than 3 models (4 with `held`), or
-    2 sizes, or sizes not above 0, or an x that `held` determines. Chapter 2.2.
+    power, at the residual SD that was found. Chapter 2.2.
+
+    Args:
+        x: sizes > 0 [models], such as depth or heads.
+        y: [models], one point for each trained model.
+        confidence: of the interval.
+        power: of the smallest detectable slope.
+        held: another size > 0 [models] that varies too; the slope is that of x where it is equal.
+
+    Returns:
+        The slope, with what was `detectable`.
+
+    Raises:
+        ValueError: for fewer than 3 models (4 with `held`), fewer than 2 sizes, sizes not above 0,
+            and an x that `held` determines.
+
+    Example:
+        >>> from utils.measures import statistics
+        >>> found = statistics.slope_per_doubling([2, 4, 8, 16], [0.1, 0.31, 0.49, 0.7])
+        >>> [round(x, 3) for x in (found.estimate, found.low, found.high)]
+        [0.198, 0.18, 0.216]
     """
-    (x, y, *beside), undefined = _defined(x, y, *([] if held is None else [held]))
-    freedom = len(x) - 2 - len(beside)
+    (x, y, *fixed), undefined = _defined(x, y, *([] if held is None else [held]))
+    freedom = len(x) - 2 - len(fixed)
     if freedom < 1:
-        need = 3 + len(beside)
+        need = 3 + len(fixed)
         raise ValueError(f"A trend needs at least {need} models with a value, not {len(x)}.")
     x = _doublings(x)
-    for size in map(_doublings, beside):  # what is left of x and y where it is equal
+    for size in map(_doublings, fixed):  # what is left of x and y where it is equal
         x, y = (each - np.polyval(np.polyfit(size, each, 1), size) for each in (x, y))
         if np.ptp(x) < 1e-9:
             raise ValueError("The size that is held determines the one whose slope is asked.")
@@ -223,10 +329,27 @@ def _found_at(freedom: int, confidence: float, power: float) -> float:
 def rank_trend(
     x: Sequence[float], y: Sequence[float], permutations: int = 9999, seed: int = 0
 ) -> Estimate:
-    """Kendall's τ-b of x and y [models], −1 … 1, with the p of permuting the models.
+    """Kendall's τ-b, with the p of permuting the models.
 
-    All permutations where these are fewer than `permutations` (up to 7 models). No interval: low
-    and high are NaN. ValueError for fewer than 3 models. Chapter 2.2.
+    All permutations where these are fewer than `permutations` (up to 7 models).
+
+    Args:
+        x: [models].
+        y: [models].
+        permutations: largest number of permutations.
+        seed: of the permutations.
+
+    Returns:
+        τ-b in −1 … 1. It has no interval, so low and high are NaN.
+
+    Raises:
+        ValueError: for fewer than 3 models.
+
+    Example:
+        >>> from utils.measures import statistics
+        >>> found = statistics.rank_trend([1, 2, 3, 4], [0.1, 0.2, 0.3, 0.4])
+        >>> round(found.estimate, 3), round(found.p, 3)  # 2 of 24 orders are as extreme
+        (1.0, 0.083)
     """
     (x, y), undefined = _defined(x, y)
     if len(x) < 3:
@@ -255,13 +378,30 @@ def rank_trend(
 def bootstrap_means(
     tables: Mapping[Hashable, np.ndarray], samples: int = 2000, seed: int = 0
 ) -> dict[Hashable, np.ndarray]:
-    """Means over images, then over images drawn anew, the same draws for all tables: a paired
-    bootstrap.
+    """A paired bootstrap: means over images, with the same draws of images for all tables.
 
-    tables : name → [images, …]. Returns name → [1 + samples, …] in float64; the first is the mean
-    of the images as they are. Whatever is computed from means, row by row, gets its interval from
-    `percentiles`. Memory does not grow with samples × images. ValueError for tables of different
-    lengths, and fewer than 2 images. Chapter 2.2.
+    Whatever is computed from means, row by row, gets its interval from `percentiles`. Memory does
+    not grow with samples × images. Chapter 2.2.
+
+    Args:
+        tables: name → [images, …].
+        samples: how many times the images are drawn.
+        seed: of the draws.
+
+    Returns:
+        Name → [1 + samples, …] in float64; the first is the mean of the images as they are.
+
+    Raises:
+        ValueError: for tables of different lengths, and fewer than 2 images.
+
+    Example:
+        >>> import numpy as np
+        >>> from utils.measures import statistics
+        >>> tables = {"intact": np.ones(100), "ablated": np.arange(100) < 60}  # right or wrong
+        >>> means = statistics.bootstrap_means(tables, samples=500)
+        >>> found = statistics.percentiles(means["intact"] - means["ablated"], n=100)
+        >>> [round(x, 2) for x in (found.estimate, found.low, found.high)]
+        [0.4, 0.3, 0.49]
     """
     lengths = {len(table) for table in tables.values()}
     if len(lengths) != 1 or min(lengths) < 2:
@@ -290,10 +430,19 @@ def bootstrap_means(
 def percentiles(
     values: np.ndarray, n: int, confidence: float = 0.95, undefined: int = 0
 ) -> Estimate:
-    """The Estimate of bootstrapped values [1 + samples] from n cases, the estimate first.
+    """The Estimate of bootstrapped values.
 
-    Percentile interval; p is twice the share of samples on the other side of 0, at least
-    2/(samples + 1). NaN if the estimate is; samples that are NaN are left out. Chapter 2.2.
+    The interval is that of percentiles; p is twice the share of samples on the other side of 0, at
+    least 2/(samples + 1). Samples that are NaN are left out. Chapter 2.2.
+
+    Args:
+        values: [1 + samples], the estimate first, as `bootstrap_means` gives them.
+        n: how many cases they are of.
+        confidence: of the interval.
+        undefined: how many cases had no value.
+
+    Returns:
+        The Estimate, NaN if the first value is.
     """
     estimate, drawn = float(values[0]), values[1:][~np.isnan(values[1:])]
     if np.isnan(estimate) or not len(drawn):
@@ -315,17 +464,37 @@ def slope_shrinkage(
 ) -> Estimate:
     """By which share the slope of y on log₂ x shrinks when a mediator is added to the regression.
 
-    x, y, mediator : [models]. 1: nothing of the slope is left; 0: all of it; below 0: it grows.
-    held : another size > 0 [models] that both regressions hold, as `slope_per_doubling` does
-    Bootstrap over models, so give all seeds of many sizes; it is an association, no proof of a
-    cause. ValueError for fewer than 6 models and as `slope_per_doubling`. Chapter 5.2.
+    A bootstrap over models, so give all seeds of many sizes; it is an association, no proof of a
+    cause.
+
+    Args:
+        x: sizes > 0 [models].
+        y: [models].
+        mediator: [models].
+        confidence: of the interval.
+        samples: bootstrap samples.
+        seed: of the samples.
+        held: another size > 0 [models] that both regressions hold, as `slope_per_doubling` does.
+
+    Returns:
+        The share. 1: nothing of the slope is left; 0: all of it; below 0: it grows.
+
+    Raises:
+        ValueError: for fewer than 6 models and as `slope_per_doubling`.
+
+    Example:
+        >>> from utils.measures import statistics
+        >>> x, mediator = [1, 2, 4, 8, 16, 32], [0, 1, 3, 2, 5, 4]
+        >>> y = [2 * m for m in mediator]  # the size acts through the mediator alone
+        >>> round(statistics.slope_shrinkage(x, y, mediator).estimate, 3)
+        1.0
     """
-    (x, y, mediator, *beside), undefined = _defined(
+    (x, y, mediator, *fixed), undefined = _defined(
         x, y, mediator, *([] if held is None else [held])
     )
     if len(x) < 6:
         raise ValueError(f"A bootstrap over {len(x)} models shows nothing: give 6.")
-    columns = [_doublings(x), y, mediator, *map(_doublings, beside)]
+    columns = [_doublings(x), y, mediator, *map(_doublings, fixed)]
     columns = np.stack([column - column.mean() for column in columns], axis=1)  # [models, 3 or 4]
     products = columns[:, :, None] * columns[:, None, :]
     means = bootstrap_means({"means": columns, "products": products}, samples, seed)
@@ -333,7 +502,7 @@ def slope_shrinkage(
     shared = means["products"] - mean[:, :, None] * mean[:, None, :]
     least = 1e-9 * shared[:, 0, 0] * shared[:, 2, 2]
     with np.errstate(invalid="ignore", divide="ignore"):
-        if beside:  # what is left where that size is equal
+        if fixed:  # what is left where that size is equal
             size = shared[:, 3]
             shared = shared - size[:, :, None] * size[:, None, :] / size[:, 3, None, None]
         (xx, xy, xm), (_, _, ym), (_, _, mm) = np.moveaxis(shared[:, :3, :3], 0, -1)
