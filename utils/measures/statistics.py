@@ -477,7 +477,7 @@ def slope_shrinkage(
         held: another size > 0 [models] that both regressions hold, as `slope_per_doubling` does.
 
     Returns:
-        The share. 1: nothing of the slope is left; 0: all of it; below 0: it grows.
+        The share, 1 where nothing of the slope is left, 0 where all is, and below 0 where it grows.
 
     Raises:
         ValueError: for fewer than 6 models and as `slope_per_doubling`.

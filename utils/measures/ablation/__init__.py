@@ -1,6 +1,6 @@
-"""What a network's answers depend on: damage as units are removed in order, and what it says.
+"""What a network's answers depend on: the damage as units are removed in order, and what it says.
 
-`ablation_profile` removes units and measures (`profiling`, `conditions`, `units`, `outcomes`), its
+`ablation_profile` removes units and measures (`profiling`, `conditions`, `units`, `outcomes`); its
 `AblationProfile` holds the damage and sums it up (`profile`, `summary`, `curves`); `reliance` asks
 whether a network needs the units at all, `head_effects` (`heads`) removes whole heads.
 """

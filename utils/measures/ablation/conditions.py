@@ -19,12 +19,20 @@ Key = tuple[str, int, int]  # order, draw, number of the rank
 class Minibatch:
     """The units of a minibatch in order, and the conditions they are removed in.
 
-    responses : layer → its responses [batch, groups, n] from the intact pass; index : int64 [batch]
-    value : as specs take it, or layer → what is put in for these images
-    most : ranks at most, of the first layer's n units; of others the same share is removed
-    fixed : name → layer → scores [1, groups or 1, n] of an order that is the same for all images
-    `masses` : (order, draw) → the share of all response that each rank removes [batch, ranks], of
-    the orders that `conditions` has come to
+    Args:
+        responses: layer → its responses [batch, groups, n] from the intact pass.
+        units: of the layers.
+        value: as specs take it, or layer → what is put in for these images.
+        index: int64 [batch], global indices of the images.
+        seed: of the random orders.
+        most: largest number of ranks, of the first layer's n units; of others the same share is
+            removed.
+        fixed: name → layer → scores [1, groups or 1, n] of an order that is the same for all
+            images.
+
+    Attributes:
+        masses: (order, draw) → the share of all response that each rank removes [batch, ranks], of
+            the orders that `conditions` has come to.
     """
 
     def __init__(
@@ -54,8 +62,19 @@ class Minibatch:
     def conditions(
         self, draws: int, matched_draws: int, place_draws: int = 0
     ) -> Iterator[tuple[Key, list[AblationSpec]]]:
-        """All but k = 0 (nothing removed), and k = n (everything) once, as "top"; the three sets of
-        the overlap, "removed" and "kept"; those of PLACE."""
+        """The conditions to run, one after another.
+
+        They are all but k = 0 (nothing removed), and k = n (everything) once, as "top"; the three
+        sets of the overlap, "removed" and "kept"; those of PLACE.
+
+        Args:
+            draws: number of random orders.
+            matched_draws: number of random sets matched in mass.
+            place_draws: number of permutations of the attention weights.
+
+        Returns:
+            The key (order, draw, number of the rank) and the specs of each.
+        """
         last = len(self.ranks) - 1
         inner = list(enumerate(self.ranks))[1:last]
         weakest = {layer: order.flip(-1) for layer, order in self.strongest.items()}

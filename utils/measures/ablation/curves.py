@@ -18,7 +18,7 @@ ABOVE_CHANCE = 0.10  # by which the intact network must be
 
 
 def at_fraction(n: int, fraction: float) -> int:
-    """How many of n units a fraction is: at least one."""
+    """How many of n units a fraction is, at least one."""
     return max(1, round(fraction * n))
 
 
@@ -26,17 +26,25 @@ def shown(n: int) -> dict[float, int]:
     """Where accuracy is shown: fraction → number of units, from small to large.
 
     A fraction of less than half a unit (a whole unit for 1 % and less) has none.
+
+    Args:
+        n: number of units.
     """
     fractions = [f for f in FRACTIONS if f * n >= 0.5] + [f for f in SMALL if f * n >= 1]
     return {f: at_fraction(n, f) for f in sorted(fractions)}
 
 
 def kept(ranks: np.ndarray) -> dict[float, int]:
-    """Which ranks tell what the strongest few do alone: fraction of KEPT → number of units kept.
+    """Which ranks tell what the strongest few do alone.
 
-    ranks : numbers of removed units, from 0 to n. Of n − k for all ranks k, the number nearest to
-    each fraction of half a unit or more; where that is one number for several, it tells of the
-    fraction that it is closest to.
+    Of n − k for all ranks k, the number nearest to each fraction of half a unit or more; where that
+    is one number for several, it stands for the fraction that it is closest to.
+
+    Args:
+        ranks: numbers of removed units, from 0 to n.
+
+    Returns:
+        Fraction of KEPT → number of units kept.
     """
     n = int(ranks[-1])
     there = (n - ranks)[1:-1]
@@ -49,10 +57,24 @@ def kept(ranks: np.ndarray) -> dict[float, int]:
 
 
 def symmetric_ranks(n: int, most: int = 33) -> np.ndarray:
-    """Numbers of removed units from 0 to n, at most `most`, with n − k for every k.
+    """Numbers of removed units from 0 to n, with n − k for every k.
 
-    Holds those of FRACTIONS and SMALL where there is room; the rest are spread evenly. ValueError
-    for fewer than 3 ranks or 2 units.
+    They hold those of FRACTIONS and SMALL where there is room; the rest are spread evenly.
+
+    Args:
+        n: number of units.
+        most: largest number of ranks.
+
+    Returns:
+        The ranks in ascending order.
+
+    Raises:
+        ValueError: for fewer than 3 ranks or 2 units.
+
+    Example:
+        >>> from utils.measures.ablation import curves
+        >>> curves.symmetric_ranks(64, most=5)
+        array([ 0, 13, 32, 51, 64])
     """
     if n < 2 or most < 3:
         raise ValueError(f"{most} ranks of {n} units make no curve: give at least 3 and 2.")
@@ -81,19 +103,52 @@ def _area(curve: np.ndarray, fractions: np.ndarray) -> np.ndarray:
 
 
 def necessity(top: np.ndarray, random: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    """∫ (D_top − D_random) df / D_all: how much more the strongest matter than random units."""
+    """∫ (D_top − D_random) df / D_all: how much more the strongest matter than random units.
+
+    Args:
+        top: damage [..., ranks] as the strongest are removed first.
+        random: damage [..., ranks] in random order.
+        fractions: the share of units that each rank removes [ranks].
+
+    Returns:
+        N [...], at most 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from utils.measures.ablation import curves
+        >>> fractions = np.linspace(0, 1, 101)
+        >>> at_once = np.minimum(1, 100 * fractions)  # all damage by the first hundredth
+        >>> round(float(curves.necessity(at_once, fractions, fractions)), 3)
+        0.495
+    """
     return _area(top - random, fractions) / top[..., -1]
 
 
 def sufficiency(random: np.ndarray, bottom: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    """∫ (D_random − D_bottom) df / D_all: how much less is lost where the strongest are kept."""
+    """∫ (D_random − D_bottom) df / D_all: how much less is lost where the strongest are kept.
+
+    Args:
+        random: damage [..., ranks] in random order.
+        bottom: damage [..., ranks] as the weakest are removed first.
+        fractions: the share of units that each rank removes [ranks].
+
+    Returns:
+        K [...], at most 1.
+    """
     return _area(random - bottom, fractions) / bottom[..., -1]
 
 
 def half_removed(curve: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     """f₅₀⁻: the smallest fraction whose removal does half of the whole damage.
 
-    Linear between ranks, as `half_kept`; 0 … 1, NaN if the curve never comes to its half.
+    Linear between ranks, as `half_kept`.
+
+    Args:
+        curve: damage [..., ranks].
+        fractions: the share of units that each rank removes [ranks].
+
+    Returns:
+        The fraction [...] in 0 … 1, NaN if the curve never reaches its half.
     """
     return _crossing(curve, curve[..., -1:] / 2, fractions)
 
@@ -101,7 +156,12 @@ def half_removed(curve: np.ndarray, fractions: np.ndarray) -> np.ndarray:
 def half_kept(curve: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     """f₅₀⁺: the smallest fraction that, kept alone, leaves less than half of the whole damage.
 
-    curve : of the removal of the others first; keeping f is removing 1 − f
+    Args:
+        curve: damage [..., ranks] as the others are removed first; keeping f is removing 1 − f.
+        fractions: the share of units that each rank removes [ranks].
+
+    Returns:
+        The fraction [...] in 0 … 1, NaN if the curve never reaches its half.
     """
     # From everything removed (nothing kept) to nothing removed: where damage falls below half.
     whole = curve[..., -1:]
@@ -122,8 +182,16 @@ def _crossing(curve: np.ndarray, level: np.ndarray, fractions: np.ndarray) -> np
 
 
 def describe(damage: dict[str, np.ndarray], fractions: np.ndarray) -> dict[str, np.ndarray]:
-    """All numbers that need nothing but the damage curves top, random, bottom (and matched, and
-    those of FIXED sets, the same for all images)."""
+    """All numbers that need nothing but the damage curves.
+
+    Args:
+        damage: order ("top", "random", "bottom", and where they are "matched" and those of FIXED) →
+            curves [..., ranks].
+        fractions: the share of units that each rank removes [ranks].
+
+    Returns:
+        Name of the number → [...].
+    """
     top, random, bottom = damage["top"], damage["random"], damage["bottom"]
     n, k = necessity(top, random, fractions), sufficiency(random, bottom, fractions)
     found = {

@@ -27,16 +27,39 @@ def head_effects(
     ablator: Ablator | None = None,
     others: Others | None = None,
 ) -> pd.DataFrame:
-    """Remove each head alone, prefix tokens included: one row a layer, head and quantity.
+    """Remove each head alone, prefix tokens included.
 
-    batches : (images [b, 3, h, w], labels [b], index [b]); layers : glob or globs
-    value : "zero", "mean" or "resample", with `ablator` and `others` as for `ablation_profile`
-    rows : "class" for what the class token reads of the head, "all" for the whole head; the class
-        row where there is a class token
+    Args:
+        model: a Transformer, in eval mode.
+        batches: (images [b, 3, h, w], labels [b], index [b]) each.
+        layers: glob or globs of attention layers.
+        value: "zero", "mean" or "resample", as for `ablation_profile`.
+        rows: "class" for what the class token reads of the head, "all" for the whole head; None for
+            the class row where there is a class token.
+        samples: bootstrap samples.
+        confidence: of the intervals.
+        seed: of the samples, and of the images that "resample" takes.
+        ablator: as for `ablation_profile`.
+        others: as for `ablation_profile`.
 
-    Columns: layer, head (from 0), quantity ("kl" and "margin" in nats, "accuracy" in 0 … 1: what is
-    lost), value, low, high (a paired bootstrap over images), n. ValueError for batches without two
-    images, another value, and what Ablator raises. Chapter 5.1.
+    Returns:
+        One row for each layer, head (from 0) and quantity ("kl" and "margin" in nats, "accuracy" in
+        0 …
+        1), with what is lost as value, its low and high (a paired bootstrap over images), and n.
+
+    Raises:
+        ValueError: for batches without two images, another value, and as Ablator.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures.ablation import head_effects
+        >>> from utils.models import zoo
+        >>> from utils.stimuli import objects
+        >>> stimuli = objects.load(n=8)
+        >>> batches = [(stimuli.images, stimuli.labels, torch.arange(8))]
+        >>> table = head_effects(zoo.load("vit-d6-h4"), batches, "blocks.5.attn", samples=100)
+        >>> len(table), table["quantity"].unique().tolist()  # 4 heads × 3 quantities
+        (12, ['kl', 'accuracy', 'margin'])
     """
     units = AttentionUnits(model, select(attention_layers(model), layers, type(model).__name__))
     if value not in ("zero", "mean", "resample"):

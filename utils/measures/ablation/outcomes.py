@@ -21,7 +21,14 @@ Others = Callable[[Tensor], Tensor]  # indices of images [b] → other images [b
 
 
 class Outcome(NamedTuple):
-    """Per condition and image [conditions, batch]: KL in nats, right or wrong, margin in nats."""
+    """What was done to each image, for each condition: [conditions, batch] each.
+
+    Attributes:
+        kl: KL(intact ‖ ablated) in nats.
+        right: whether the answer was right.
+        margin: log-odds of the true class in nats.
+        classes: how many there are.
+    """
 
     kl: np.ndarray
     right: np.ndarray
@@ -35,7 +42,17 @@ def outcomes(
     labels: Tensor,
     conditions: Iterable[tuple[Hashable, list[AblationSpec]]],
 ) -> tuple[list[Hashable], Outcome]:
-    """The keys of (key, specs), and what each condition did; the intact network's comes first."""
+    """What each condition did to images.
+
+    Args:
+        ablator: of the model.
+        images: [batch, 3, h, w].
+        labels: [batch].
+        conditions: (key, specs) each.
+
+    Returns:
+        The keys, and the Outcome, in which the intact network comes first.
+    """
     conditions = iter(conditions)
     keys, parts = [], []
     while some := list(islice(conditions, CONDITIONS_AT_ONCE)):
@@ -61,7 +78,16 @@ def _compare(intact: Tensor, ablated: Tensor, labels: Tensor) -> Outcome:
 
 
 def affordable(units: Units, batches: Batches, ablator: Ablator) -> Iterator[tuple]:
-    """Minibatches in parts so small that the sets of many conditions fit into memory together."""
+    """Minibatches in parts so small that the sets of many conditions fit into memory together.
+
+    Args:
+        units: of the layers.
+        batches: tuples that begin with images.
+        ablator: which knows the memory.
+
+    Returns:
+        Tuples like those of `batches`, for fewer images each.
+    """
     of_one = 0  # bytes of one image's sets in all layers
     for images, *rest in batches:
         of_one = of_one or sum(
@@ -76,7 +102,19 @@ def affordable(units: Units, batches: Batches, ablator: Ablator) -> Iterator[tup
 def ready(
     value: str, layers: list[str], batches: Batches, ablator: Ablator, others: Others | None, seed
 ) -> tuple[Batches, Others | None]:
-    """The batches, gone through beforehand if the value needs the means or other images of them."""
+    """The batches, gone through beforehand if the value needs the means or other images of them.
+
+    Args:
+        value: what replaces the units.
+        layers: names of layers.
+        batches: (images, labels, index) each.
+        ablator: which takes the means.
+        others: gives other images, if known.
+        seed: of the choice of other images.
+
+    Returns:
+        The batches, and what gives other images (None unless needed).
+    """
     if value == "mean" and any(layer not in ablator.means for layer in layers):
         batches = list(batches)
         ablator.fit_means((images for images, *_ in batches), layers)
@@ -87,8 +125,20 @@ def ready(
 
 
 def others_among(batches: list[tuple[Tensor, Tensor, Tensor]], seed: int = 0) -> Others:
-    """Gives each image of some batches another one of theirs, as `keyed_others` says: the same in
-    any split into minibatches. ValueError for fewer than two images."""
+    """Gives each image of some batches another one of theirs, as `keyed_others` says.
+
+    It is the same in any split into minibatches.
+
+    Args:
+        batches: (images, labels, index) each.
+        seed: of the choice.
+
+    Returns:
+        A function of indices [b] that gives images [b, 3, h, w].
+
+    Raises:
+        ValueError: for fewer than two images.
+    """
     images = [image for images, *_ in batches for image in images]
     known, order = torch.cat([index.cpu() for *_, index in batches]).sort()
 

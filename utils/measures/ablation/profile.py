@@ -25,16 +25,27 @@ NAMES = {
 class AblationProfile:
     """What removing units did to each image; parts of different images can be `merged`.
 
-    `ranks` [ranks] of `n` units; `index`, `labels` [images]. `kl`, `right`, `margin`: order →
-    [draws, images, ranks], float32: KL(intact ‖ ablated) in nats, whether the answer was right, and
-    the log-odds of the true class in nats. Orders: "top", "bottom", "random", and for attention
-    "matched" (random, of the mass of the top set) and "shrink" (all units alike, by that mass);
-    those of FIXED sets. `mass`: order → [draws, images, ranks], the share of all response (0 … 1,
-    mean over layers) that is removed. `place`: "kl", "right" or "margin" → "permuted" or "uniform"
-    → [draws, images], with the same attention weights at other places.
-    `overlap_removed`, `overlap_kept` [images, 3]: margins with the sets A, B and both removed, or
-    alone kept. `scores` [images, n]: the responses that decided the order. Images are sorted by
-    index.
+    Orders are "top", "bottom", "random", for attention "matched" (random, of the mass of the top
+    set) and "shrink" (all units equally, by that mass), and those of FIXED sets. Images are sorted
+    by index.
+
+    Attributes:
+        ranks: numbers of removed units [ranks], from 0 to n.
+        n: number of units.
+        chance: accuracy of guessing, in 0 … 1.
+        index: global indices of the images [images].
+        labels: [images].
+        kl: order → [draws, images, ranks], KL(intact ‖ ablated) in nats, float32.
+        right: order → [draws, images, ranks], whether the answer was right.
+        margin: order → [draws, images, ranks], the log-odds of the true class in nats.
+        overlap_removed: [images, 3], margins with the sets A, B and both removed.
+        overlap_kept: [images, 3], margins with those sets alone kept.
+        scores: [images, n], the responses that decided the order.
+        mass: order → [draws, images, ranks], the share of all response (0 … 1, mean over layers)
+            that is removed.
+        place: "kl", "right" or "margin" → "permuted" or "uniform" → [draws, images], with the same
+            attention weights at other places.
+        about: the settings of the profile.
     """
 
     ranks: np.ndarray
@@ -54,8 +65,14 @@ class AblationProfile:
 
     @classmethod
     def merged(cls, parts: Sequence["AblationProfile"]) -> "AblationProfile":
-        """One profile of all images, from those of minibatches or ranks; ValueError if they differ
-        in anything but images, or share an image."""
+        """One profile of all images, from those of minibatches or ranks.
+
+        Args:
+            parts: profiles of different images.
+
+        Raises:
+            ValueError: if they differ in anything but images, or share an image.
+        """
         first = parts[0]
         for part in parts:
             if part.about != first.about or part.ranks.tolist() != first.ranks.tolist():
@@ -92,9 +109,20 @@ class AblationProfile:
         return self.ranks / self.n
 
     def table(self, samples: int = 2000, seed: int = 0, confidence: float = 0.95) -> pd.DataFrame:
-        """The curves, tidy: order, k, fraction, mass (the share of all response that is removed, 0
-        … 1); means of kl (nats), accuracy, margin (nats) over images and draws, each with "… low"
-        and "… high", bootstrapped as in `summary`."""
+        """The curves, tidy, with intervals bootstrapped as in `summary`.
+
+        Args:
+            samples: bootstrap samples.
+            seed: of the samples.
+            confidence: of the intervals.
+
+        Returns:
+            One row for each order and rank, with order, k, fraction, mass (the share of all
+            response that is
+            removed, 0 … 1); means of kl (nats), accuracy, margin (nats) over images and draws, each
+            with "…
+            low" and "… high".
+        """
         columns = {"kl": self.kl, "accuracy": self.right, "margin": self.margin}
         each = {
             (order, name): tables[order].mean(0, dtype=np.float64)
@@ -114,9 +142,17 @@ class AblationProfile:
         return pd.concat(parts, ignore_index=True)
 
     def per_class(self, fraction: float = 0.2, confidence: float = 0.95) -> pd.DataFrame:
-        """Of each class: images, intact accuracy, accuracy with the top and with as many random
-        units removed (the rank nearest to `fraction`), and their gap, with a paired t-interval over
-        its images."""
+        """What removing the top and as many random units costs each class.
+
+        Args:
+            fraction: of the units; the rank nearest to it is taken.
+            confidence: of the interval.
+
+        Returns:
+            One row for each class, with its images, intact accuracy, accuracy with the top and with
+            random units
+            removed, and their gap, with a paired t-interval over its images.
+        """
         at = int(np.abs(self.fractions - fraction).argmin())
         top, random = self.right["top"][0, :, at], self.right["random"].mean(0)[:, at]
         frame = pd.DataFrame(
@@ -148,23 +184,34 @@ class AblationProfile:
         confidence: float = 0.95,
         reliance: Reliance | None = None,
     ) -> pd.DataFrame:
-        """All numbers with intervals: measure, estimate, low, high, n images, note.
-
-        reliance : of these images (`self.reliance()`) or more: whether there is any is then told by
-            KL, see `Reliance.exists`, and not by the accuracy of these images
+        """All numbers with intervals.
 
         A paired bootstrap over images: each sample draws images once, for all curves and orders.
         Without reliance (the lower bound of the accuracy that the whole scope is worth is below 1
         point, or the intact accuracy is not 10 points above chance) what is relative to it is NaN;
         on the margin also where the whole scope is not surely worth more than nothing.
+
+        Args:
+            samples: bootstrap samples.
+            seed: of the samples.
+            confidence: of the intervals.
+            reliance: of these images (`self.reliance()`) or more; whether there is any is then told
+                by KL, see `Reliance.exists`, and not by the accuracy of these images.
+
+        Returns:
+            One row for each number, with measure, estimate, low, high, n images, note.
         """
         return summarised(self, samples, seed, confidence, reliance)
 
     def sentence(self, share: float = 0.05, reliance: Reliance | None = None) -> str:
         """Functional sparsity in words: what the strongest units do alone.
 
-        share : of the units, one of curves.KEPT, which have a row in `summary`; ValueError
-            for one that the ranks do not tell. reliance : as for `summary`
+        Args:
+            share: of the units, one of curves.KEPT, which have a row in `summary`.
+            reliance: as for `summary`.
+
+        Raises:
+            ValueError: for a share that the ranks do not tell.
         """
         table = self.summary(reliance=reliance).set_index("measure")
         told = curves.kept(self.ranks)

@@ -35,25 +35,54 @@ def ablation_profile(
 ) -> AblationProfile:
     """Remove the units of some layers, all layers together, from the strongest and otherwise.
 
-    batches : (images [b, 3, h, w], labels [b], index [b]), the global indices of the images
-    layers : glob or globs: the scope. Units are ordered by the intact pass, each layer by itself
-    unit, order, groups : see `ablation_units.units_of`; order may also be one of FIXED
-    value : "zero", "mean", "renormalise" or "resample", what another image has; for "mean" an
-        `ablator` that has the means, or batches that can be gone through twice; so for "resample"
-        unless `others` gives other images, indices [b] → [b, 3, h, w]
-    ranks : at most so many numbers of removed units; draws : nested random orders, keyed by (seed,
-        index, draw); matched_draws : those matched in mass (as many if None; attention only)
-    place_draws : of attention, in each head the weights of the patches permuted, keyed alike, and
-        the same mass spread evenly over them; nothing is removed. In several layers the weights
-        that the changed pass comes to are moved
-    fixed : of FIXED, orders of the same units for all images, to be removed as well: "centre", the
-        middle of the grid first, and "mean map", by the mean response over images, each layer's
-        own: `means` from `mean_responses`, best of many or other images, for in the mean of few an
-        image finds itself again; without it of batches that can be gone through twice
+    Units are ordered by the intact pass, each layer by itself. In attention as many keys are
+    removed in each head, by its own response; class → class and registers are untouched. Source:
+    hu2023comparative, reconstructed. Chapter 5.1.
 
-    Attention: as many keys are removed in each head, by its own response; class → class and
-    registers are untouched. Raises ValueError for batches without images and what Ablator raises.
-    Source: hu2023comparative, reconstructed. Chapter 5.1.
+    Args:
+        model: any network that Ablator takes, in eval mode.
+        batches: (images [b, 3, h, w], labels [b], index [b]) each, with the global indices of the
+            images.
+        layers: glob or globs, the scope.
+        unit: as for `ablation.units.units_of`.
+        value: "zero", "mean", "renormalise" or "resample", what another image has. "mean" needs an
+            `ablator` that has the means, or batches that can be gone through twice; so does
+            "resample" unless `others` is given.
+        order: as for `ablation.units.units_of`, or one of FIXED.
+        ranks: largest number of points on a curve.
+        draws: number of nested random orders, keyed by (seed, index, draw).
+        matched_draws: number of those matched in mass, for attention only; as many as `draws` if
+            None.
+        place_draws: how often, for attention, the weights of the patches are permuted in each head,
+            with the same keys; if any, the same mass is also spread evenly over them. Nothing is
+            removed. In several layers the weights that the changed pass comes to are moved.
+        fixed: orders of the same units for all images, to be removed as well. "centre", the middle
+            of the grid first; "mean map", by the mean response over images, each layer's own.
+        groups: as for `ablation.units.units_of`.
+        seed: of everything that is drawn.
+        ablator: of the model, with its means and memory; a new one if None.
+        means: for "mean map", from `mean_responses`, best of many or other images, for in the mean
+            of few an image finds itself again. If None they are of the batches, which are then gone
+            through twice.
+        others: gives other images for "resample", indices [b] → [b, 3, h, w].
+
+    Returns:
+        The AblationProfile of all images.
+
+    Raises:
+        ValueError: for batches without images, options that do not go together, and as Ablator.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures.ablation import ablation_profile
+        >>> from utils.models import zoo
+        >>> from utils.stimuli import objects
+        >>> stimuli = objects.load(n=8)
+        >>> batches = [(stimuli.images, stimuli.labels, torch.arange(8))]
+        >>> model, few = zoo.load("vit-d6-h4"), {"ranks": 5, "draws": 1}
+        >>> profile = ablation_profile(model, batches, "blocks.5.attn", **few)
+        >>> profile.n, profile.ranks.tolist(), profile.kl["top"].shape
+        (64, [0, 13, 32, 51, 64], (1, 8, 5))
     """
     fixed = tuple(dict.fromkeys(fixed))
     if unknown := [name for name in fixed if name not in FIXED]:

@@ -19,8 +19,12 @@ from .units import units_of
 class Reliance:
     """What removing everything does to each image; parts of different images can be `merged`.
 
-    `index` [images]; `kl` [images], KL(intact ‖ all removed) in nats; `intact`, `removed` [images],
-    whether the answer was right; `chance`, 0 … 1.
+    Attributes:
+        index: global indices of the images [images].
+        kl: KL(intact ‖ all removed) in nats [images].
+        intact: whether the answer was right [images].
+        removed: whether it was right with everything removed [images].
+        chance: accuracy of guessing, in 0 … 1.
     """
 
     index: np.ndarray
@@ -31,7 +35,11 @@ class Reliance:
 
     @classmethod
     def merged(cls, parts: Sequence["Reliance"]) -> "Reliance":
-        """That of all images, sorted by index, from those of minibatches or ranks."""
+        """That of all images, sorted by index, from those of minibatches or ranks.
+
+        Args:
+            parts: of different images.
+        """
         order = np.argsort(np.concatenate([part.index for part in parts]))
         tables = (
             np.concatenate([getattr(part, field.name) for part in parts])[order]
@@ -40,13 +48,30 @@ class Reliance:
         return cls(*tables, parts[0].chance)
 
     def estimate(self, samples: int = 2000, seed: int = 0, confidence: float = 0.95) -> Estimate:
-        """D_all, the mean KL in nats, with a bootstrap interval over images; ValueError for one."""
+        """D_all, the mean KL in nats, with a bootstrap interval over images.
+
+        Args:
+            samples: bootstrap samples.
+            seed: of the samples.
+            confidence: of the interval.
+
+        Raises:
+            ValueError: for a single image.
+        """
         means = bootstrap_means({"kl": self.kl}, samples, seed)["kl"]
         return percentiles(means, len(self.index), confidence)
 
     def exists(self, samples: int = 2000, seed: int = 0, confidence: float = 0.95) -> bool:
-        """Whether the lower bound of D_all is 0.01 nats or more, and the intact accuracy 10 points
-        above chance."""
+        """Whether the network relies on the layers.
+
+        It does where the lower bound of D_all is 0.01 nats or more, and the intact accuracy 10
+        points above chance.
+
+        Args:
+            samples: bootstrap samples.
+            seed: of the samples.
+            confidence: of the interval.
+        """
         above = self.intact.mean(dtype=np.float64) - self.chance
         low = self.estimate(samples, seed, confidence).low
         return bool(above >= ABOVE_CHANCE and low >= NO_RELIANCE_KL)
@@ -65,9 +90,35 @@ def reliance(
 ) -> Reliance:
     """Remove all units of some layers at once, for two forward passes an image.
 
-    Arguments as for `ablation_profile`, whose D_all this is: a few hundred images tell how units
-    compare, and many more whether they matter at all. ValueError for batches without images.
-    Chapter 5.1.
+    This is D_all of `ablation_profile`, whose arguments it takes: a few hundred images tell how
+    units compare, and many more whether they matter at all. Chapter 5.1.
+
+    Args:
+        model: any network that Ablator takes, in eval mode.
+        batches: (images [b, 3, h, w], labels [b], index [b]) each.
+        layers: glob or globs, the scope.
+        unit: as for `ablation.units.units_of`.
+        value: what replaces the units, as for `ablation_profile`.
+        seed: of the images that "resample" takes.
+        ablator: as for `ablation_profile`.
+        others: as for `ablation_profile`.
+
+    Returns:
+        The Reliance of all images.
+
+    Raises:
+        ValueError: for batches without images, and as Ablator.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures.ablation import reliance
+        >>> from utils.models import zoo
+        >>> from utils.stimuli import objects
+        >>> stimuli = objects.load(n=8)
+        >>> batches = [(stimuli.images, stimuli.labels, torch.arange(8))]
+        >>> found = reliance(zoo.load("vit-d6-h4"), batches, "*.attn")
+        >>> found.kl.shape, found.chance, bool((found.kl > 0).all())
+        ((8,), 0.1, True)
     """
     units = units_of(model, layers, unit, seed=seed)
     ablator = ablator or Ablator(model)

@@ -97,7 +97,20 @@ def summarised(
 
 
 def resampled(profile: "AblationProfile", each: dict, samples: int, seed: int) -> dict:
-    """The bootstrapped means of tables [images, …]; ValueError for a single image."""
+    """The bootstrapped means of tables.
+
+    Args:
+        profile: of the images.
+        each: name → [images, …].
+        samples: bootstrap samples.
+        seed: of the samples.
+
+    Returns:
+        Name → [1 + samples, …].
+
+    Raises:
+        ValueError: for a single image.
+    """
     if len(profile.index) < 2:
         raise ValueError(
             f"A profile of {len(profile.index)} image has no interval: run at least 2."

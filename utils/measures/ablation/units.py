@@ -24,9 +24,13 @@ ORDERS = ("response", "head-averaged", "contribution", "position contribution")
 
 
 class Responses(NamedTuple):
-    """Of one layer, [batch, groups, n] each: `scores` decide the order, `mass` is what is removed.
+    """The responses of one layer, [batch, groups, n] each.
 
     Groups are the heads of an attention layer whose patches are removed; elsewhere there is one.
+
+    Attributes:
+        scores: decide the order.
+        mass: is what is removed.
     """
 
     scores: Tensor
@@ -39,26 +43,59 @@ class Units(Protocol):
     layers: list[str]
 
     def read(self, images: Tensor) -> dict[str, Responses]:
-        """The responses to images [batch, 3, h, w], from one forward pass."""
+        """The responses to images, from one forward pass.
+
+        Args:
+            images: [batch, 3, h, w].
+
+        Returns:
+            Layer → Responses.
+        """
 
     def held(self, images: Tensor) -> dict[str, Tensor]:
-        """What the layers hold for images, as `spec` takes it for the value of another's ablation:
-        attention rows [batch, heads, keys] or maps, outputs [batch, …]."""
+        """What the layers hold for images, as `spec` takes it for the value of another's ablation.
+
+        Args:
+            images: [batch, 3, h, w].
+
+        Returns:
+            Layer → attention rows [batch, heads, keys] or maps, or outputs [batch, …].
+        """
 
     def spec(self, layer: str, shares: Tensor, value: str | Tensor) -> AblationSpec:
-        """Ablate `shares` [batch, groups, n] in 0 … 1 of each unit."""
+        """Ablate shares of each unit.
+
+        Args:
+            layer: name of a layer.
+            shares: [batch, groups, n] in 0 … 1.
+            value: as for AblationSpec.
+        """
 
     def centre(self, layer: str, n: int) -> Tensor:
-        """How near to the middle of the grid each of n units is [n], the largest nearest;
-        ValueError for units without a place."""
+        """How near to the middle of the grid each of n units is [n], the largest nearest.
+
+        Args:
+            layer: name of a layer.
+            n: number of its units.
+
+        Raises:
+            ValueError: for units without a place.
+        """
 
 
 def fixed_scores(
     units: Units, responses: dict[str, Responses], order: str, means: Mapping[str, Tensor] | None
 ) -> dict[str, Tensor]:
-    """Scores that are the same for all images: layer → [1, groups or 1, n].
+    """Scores that are the same for all images.
 
-    order : one of FIXED; means : layer → [groups, n], as `mean_responses` gives them
+    Args:
+        units: of the layers.
+        responses: layer → its Responses.
+        order: one of FIXED.
+        means: layer → [groups, n], as `mean_responses` gives them.
+
+    Returns:
+        Layer → [1, groups or 1, n].
     """
     return {
         layer: (
@@ -71,9 +108,17 @@ def fixed_scores(
 
 
 def mean_responses(units: Units, batches: Iterable) -> dict[str, Tensor]:
-    """The mean over images of the responses that decide the order: layer → [groups, n] float32.
+    """The mean over images of the responses that decide the order.
 
-    batches : tuples that begin with images. Summed in float64. ValueError for no images.
+    Args:
+        units: of the layers.
+        batches: tuples that begin with images.
+
+    Returns:
+        Layer → [groups, n] float32, summed in float64.
+
+    Raises:
+        ValueError: for no images.
     """
     sums, seen = {}, 0
     for images, *_ in batches:
@@ -106,15 +151,26 @@ def units_of(
 ) -> Units:
     """The units that `unit` and `order` name, in the layers that match.
 
-    unit : "attention", a patch as the class row sees it, in each head (all rows where there is no
-        class token: a patch as all queries see it, on average); "head", the class row of a whole
-        head, prefix tokens included (or all its rows), which responds with the norm of what it
-        adds; "channel"; "position", all channels of it; "unit", a channel at a position
-    order : by which response attention units are ordered: each head's own; the mean over heads; or
-        ‖a·vW‖, each head's contribution or (the same order in all heads) their sum's
-    groups : put units into that many groups of equal size at random, for unit="unit"
+    Args:
+        model: any network that Ablator takes.
+        layers: glob or globs.
+        unit: "attention", a patch as the class row sees it, in each head (all rows where there is
+            no class token: a patch as all queries see it, on average); "head", the class row of a
+            whole head, prefix tokens included (or all its rows), which responds with the norm of
+            what it adds; "channel"; "position", all channels of it; "unit", a channel at a
+            position.
+        order: by which response attention units are ordered. "response", each head's own;
+            "head-averaged", the mean over heads; "contribution", each head's ‖a·vW‖; "position
+            contribution", that of their sum, the same order in all heads.
+        groups: put units into that many groups of equal size at random, for unit="unit".
+        seed: of these groups.
 
-    ValueError for unknown names, layers without such units, and options that do not go together.
+    Returns:
+        The units.
+
+    Raises:
+        ValueError: for unknown names, layers without such units, and options that do not go
+            together.
     """
     if unit not in UNITS:
         raise ValueError(f"There are no units {unit!r}; choose one of {', '.join(UNITS)}.")
@@ -133,7 +189,13 @@ def units_of(
 
 
 class AttentionUnits:
-    """Patch keys, ordered by what attention gives them; prefix tokens are left alone."""
+    """Patch keys, ordered by what attention gives them; prefix tokens are left alone.
+
+    Args:
+        model: a Transformer.
+        layers: names of attention layers.
+        order: as for `units_of`.
+    """
 
     def __init__(self, model: nn.Module, layers: list[str], order: str = "response") -> None:
         self.model, self.layers, self.order = model, layers, order
@@ -217,8 +279,13 @@ class AttentionUnits:
         return AblationSpec(layer, keys=keys, query_rows=self.rows, value=value)
 
     def elsewhere(self, layer: str, orders: Tensor) -> AblationSpec:
-        """The same weights at other places: each patch gets that of the patch in its place of
-        orders [batch, heads, patches]."""
+        """The same weights at other places.
+
+        Args:
+            layer: name of a layer.
+            orders: [batch, heads, patches]; each patch gets the weight of the patch that stands in
+                its place.
+        """
         prefix = self.layout.prefix
         places = nn.functional.pad(orders + prefix, (prefix, 0))
         places[..., :prefix] = torch.arange(prefix)
@@ -230,7 +297,12 @@ class AttentionUnits:
 
 
 class HeadUnits(AttentionUnits):
-    """Whole heads, ordered by ‖Σ a·vW‖, the size of what each adds to the class token."""
+    """Whole heads, ordered by ‖Σ a·vW‖, the size of what each adds to the class token.
+
+    Args:
+        model: a Transformer.
+        layers: names of attention layers.
+    """
 
     _contributing = True
 
@@ -252,8 +324,16 @@ class HeadUnits(AttentionUnits):
         return found
 
     def spec(self, layer: str, shares: Tensor, value: str | Tensor) -> AblationSpec:
-        """Ablate shares [batch, 1, heads] of the rows of each head; ValueError for a value that
-        leaves the mass of a row where it is."""
+        """Ablate shares [batch, 1, heads] of the rows of each head.
+
+        Args:
+            layer: name of a layer.
+            shares: [batch, 1, heads] in 0 … 1.
+            value: as for AblationSpec.
+
+        Raises:
+            ValueError: for a value that leaves the mass of a row where it is.
+        """
         if value in ("renormalise", "uniform"):
             raise ValueError(
                 f"A whole head of {layer!r} leaves no rest that could take over: choose zero, mean "
@@ -263,7 +343,15 @@ class HeadUnits(AttentionUnits):
         return AblationSpec(layer, keys=keys, query_rows=self.rows, value=value)
 
     def centre(self, layer: str, n: int) -> Tensor:
-        """ValueError: heads have no place."""
+        """Refuse, for heads have no place.
+
+        Args:
+            layer: name of a layer.
+            n: number of heads.
+
+        Raises:
+            ValueError: always.
+        """
         raise ValueError(f'The heads of {layer!r} have no place, and so no order "centre".')
 
 
@@ -271,6 +359,13 @@ class ActivationUnits:
     """Channels, positions, or channels at positions, of what modules put out, rectified.
 
     Prefix tokens are no positions. A position responds with the norm over its channels.
+
+    Args:
+        model: any network.
+        layers: names of modules.
+        unit: "channel", "position" or "unit".
+        groups: as for `units_of`.
+        seed: as for `units_of`.
     """
 
     def __init__(
@@ -337,7 +432,15 @@ class ActivationUnits:
         return owners
 
     def centre(self, layer: str, n: int) -> Tensor:
-        """How near to the middle each of n positions is [n]; ValueError for other units."""
+        """How near to the middle each of n positions is [n].
+
+        Args:
+            layer: name of a layer.
+            n: number of its positions.
+
+        Raises:
+            ValueError: for other units than positions.
+        """
         if self.unit != "position":
             raise ValueError(f'The units {self.unit!r} have no place, and so no order "centre".')
         return _nearness(n, self._grids[layer], layer)
