@@ -16,7 +16,7 @@ def patch_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     are left out.
 
     Args:
-        model: a Transformer, in eval mode.
+        model: A Transformer, in eval mode.
         images: [batch, 3, height, width], prepared for the model.
 
     Returns:
@@ -77,7 +77,7 @@ def agreement(maps: dict[str, Tensor]) -> Iterator[tuple[tuple, Tensor]]:
     half of the depth (and two) apart, "neighbour_advantage" the difference.
 
     Args:
-        maps: layer → [batch, heads, queries, patches], as `patch_maps` gives them, or less their
+        maps: Layer → [batch, heads, queries, patches], as `patch_maps` gives them, or less their
             means over images.
 
     Returns:

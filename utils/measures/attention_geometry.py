@@ -21,8 +21,8 @@ def mean_attention_distance(
         maps: [batch, heads, queries, keys] of all rows, for the special tokens and then the
             patches.
         grid: (rows, columns) of patches.
-        patch_size: width of a patch in pixels.
-        prefix: number of special tokens.
+        patch_size: Width of a patch in pixels.
+        prefix: Number of special tokens.
 
     Returns:
         [batch, heads], the mean over patch queries, from 0 to the grid's diagonal; NaN for a head
@@ -30,7 +30,7 @@ def mean_attention_distance(
         a row that has all its mass on the prefix.
 
     Raises:
-        ValueError: for other shapes, NaN, infinite or negative weights.
+        ValueError: For other shapes, NaN, infinite or negative weights.
 
     Example:
         >>> import torch
@@ -66,7 +66,7 @@ def uniform_attention_distance(grid: tuple[int, int], patch_size: float) -> floa
 
     Args:
         grid: (rows, columns) of patches.
-        patch_size: width of a patch in pixels.
+        patch_size: Width of a patch in pixels.
 
     Returns:
         The distance in pixels.
@@ -93,13 +93,13 @@ def rollout(maps: Iterable[Tensor]) -> Tensor:
     heuristic: it ignores values, MLPs and norms. Source: abnar2020quantifying.
 
     Args:
-        maps: one [batch, heads, tokens, tokens] for each layer, first layer first.
+        maps: One [batch, heads, tokens, tokens] for each layer, first layer first.
 
     Returns:
         [batch, tokens, tokens], rows that sum to 1; row 0 is the class token's.
 
     Raises:
-        ValueError: for no maps, other or unequal shapes, NaN, infinite or negative weights.
+        ValueError: For no maps, other or unequal shapes, NaN, infinite or negative weights.
 
     Example:
         >>> import torch

@@ -58,7 +58,7 @@ def categories_of(logits: Tensor) -> Tensor:
         Indices into CATEGORIES [batch].
 
     Raises:
-        ValueError: for other numbers of classes.
+        ValueError: For other numbers of classes.
 
     Example:
         >>> import torch
@@ -79,11 +79,11 @@ class ShapeBias(NamedTuple):
     """How often the shape was named, of the trials in which either cue was.
 
     Attributes:
-        bias: shape / (shape + texture).
-        low: lower end of its 95 % interval.
-        high: upper end of its 95 % interval.
-        decided: the share of the trials in conflict in which either cue was named.
-        trials: how many trials were in conflict.
+        bias: Shape / (shape + texture).
+        low: Lower end of its 95 % interval.
+        high: Upper end of its 95 % interval.
+        decided: The share of the trials in conflict in which either cue was named.
+        trials: How many trials were in conflict.
     """
 
     bias: float
@@ -108,7 +108,7 @@ def shape_bias(decisions: Tensor, shape: Tensor, texture: Tensor) -> ShapeBias:
         The ShapeBias; NaN if no trial was decided.
 
     Raises:
-        ValueError: for unequal lengths and no conflict.
+        ValueError: For unequal lengths and no conflict.
 
     Example:
         >>> import torch
@@ -136,10 +136,10 @@ class ErrorConsistency(NamedTuple):
 
     Attributes:
         kappa: κ.
-        lowest: the lowest possible κ.
-        highest: the highest possible κ.
-        observed: the share of trials in which both are right or both are wrong.
-        expected: that share for independent errors.
+        lowest: The lowest possible κ.
+        highest: The highest possible κ.
+        observed: The share of trials in which both are right or both are wrong.
+        expected: That share for independent errors.
     """
 
     kappa: float
@@ -163,7 +163,7 @@ def error_consistency(right_a: Tensor, right_b: Tensor) -> ErrorConsistency:
         The ErrorConsistency; NaN where both are always right or always wrong.
 
     Raises:
-        ValueError: for unequal lengths and answers that are not bool.
+        ValueError: For unequal lengths and answers that are not bool.
 
     Example:
         >>> import torch
@@ -190,10 +190,10 @@ class PeopleConsistency(NamedTuple):
     """The error consistency with several people.
 
     Attributes:
-        kappa: the mean κ.
-        low: lower end of its 95 % interval.
-        high: upper end of its 95 % interval.
-        se: its standard error.
+        kappa: The mean κ.
+        low: Lower end of its 95 % interval.
+        high: Upper end of its 95 % interval.
+        se: Its standard error.
     """
 
     kappa: float
@@ -213,15 +213,15 @@ def consistency_with_people(
     Args:
         right: bool [trials].
         people: bool [people, trials], who was right in the same trials.
-        samples: bootstrap samples.
-        seed: of the samples.
+        samples: Bootstrap samples.
+        seed: Of the samples.
 
     Returns:
         The PeopleConsistency; NaN where one κ is not defined in the trials as they are (see
         `error_consistency`).
 
     Raises:
-        ValueError: for unequal lengths, answers that are not bool, and nobody.
+        ValueError: For unequal lengths, answers that are not bool, and nobody.
 
     Example:
         >>> import torch
@@ -287,9 +287,9 @@ def decisions(model: nn.Module, images: Tensor, batch: int = 250) -> Tensor:
     """The class that the model decides for each image, on the CPU.
 
     Args:
-        model: takes images and gives logits; its mode is left as it was.
+        model: Takes images and gives logits; its mode is left as it was.
         images: [n, 3, h, w].
-        batch: how many are taken at a time.
+        batch: How many are taken at a time.
 
     Returns:
         int64 [n].
@@ -310,11 +310,11 @@ class Retained(NamedTuple):
     """What is left of an accuracy.
 
     Attributes:
-        share: of the accuracy above chance.
-        low: lower end of its 95 % interval.
-        high: upper end of its 95 % interval.
-        clean: the accuracy on the images as they are.
-        changed: the accuracy on the changed ones.
+        share: Of the accuracy above chance.
+        low: Lower end of its 95 % interval.
+        high: Upper end of its 95 % interval.
+        clean: The accuracy on the images as they are.
+        changed: The accuracy on the changed ones.
     """
 
     share: float
@@ -336,7 +336,7 @@ def retained_accuracy(
         right_clean: bool [images].
         right_changed: bool [images].
         chance: c, 0 for a plain ratio of accuracies.
-        seed: of the bootstrap.
+        seed: Of the bootstrap.
 
     Returns:
         What is Retained; NaN where A₀ is not above chance, with an interval of NaN where it is not
@@ -344,7 +344,7 @@ def retained_accuracy(
         every draw.
 
     Raises:
-        ValueError: for unequal lengths and answers that are not bool.
+        ValueError: For unequal lengths and answers that are not bool.
 
     Example:
         >>> import torch
@@ -375,15 +375,15 @@ def shift_consistency(model: nn.Module, images: Tensor, pixels: int) -> Tensor:
     Its mean is the model's consistency. Chapter 2.3.
 
     Args:
-        model: takes images and gives logits.
+        model: Takes images and gives logits.
         images: [n, 3, h, w].
-        pixels: how far they move.
+        pixels: How far they move.
 
     Returns:
         float64 in 0 … 1 [n], one value for each image.
 
     Raises:
-        ValueError: as `psychophysics.shift`.
+        ValueError: As `psychophysics.shift`.
 
     Example:
         >>> import torch
@@ -413,19 +413,19 @@ def pgd(
     left as it was. Source: madry2018towards, and bai2021are for its use. Chapter 2.5.
 
     Args:
-        model: takes images in 0 … 1 and gives logits.
+        model: Takes images in 0 … 1 and gives logits.
         images: [n, 3, h, w] in 0 … 1, where the result stays.
         labels: int64 [n].
-        epsilon: the largest change of a value.
-        steps: how many.
-        seed: of the random start.
+        epsilon: The largest change of a value.
+        steps: How many.
+        seed: Of the random start.
         index: int64 [n], keys the random start with the seed; 0 … n − 1 if None.
 
     Returns:
         The changed images [n, 3, h, w].
 
     Raises:
-        ValueError: for images outside of 0 … 1, a negative epsilon and no step.
+        ValueError: For images outside of 0 … 1, a negative epsilon and no step.
 
     Example:
         >>> import torch

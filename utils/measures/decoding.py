@@ -34,15 +34,15 @@ def threshold(
 
     Args:
         responses: [..., units]; the largest are sought across all axes, by size.
-        share: of the responses, in 0 … 1.
-        part: what is left, "top only" or "top excluded".
-        peak: whether size is relative to each unit's own largest.
+        share: Of the responses, in 0 … 1.
+        part: What is left, "top only" or "top excluded".
+        peak: Whether size is relative to each unit's own largest.
 
     Returns:
         The responses, zero where they are not left.
 
     Raises:
-        ValueError: for a share outside 0 … 1 and an unknown part.
+        ValueError: For a share outside 0 … 1 and an unknown part.
 
     Example:
         >>> import torch
@@ -74,15 +74,15 @@ def nearest_centroid_accuracy(train: Tensor, labels: Tensor, test: Tensor, truth
 
     Args:
         train: [n, units].
-        labels: their classes [n].
+        labels: Their classes [n].
         test: [m, units].
-        truth: their classes [m].
+        truth: Their classes [m].
 
     Returns:
         The share, in 0 … 1.
 
     Raises:
-        ValueError: if a class of the test responses was not trained.
+        ValueError: If a class of the test responses was not trained.
 
     Example:
         >>> import torch
@@ -120,15 +120,15 @@ def decode_classes(
     Args:
         responses: [images, units].
         labels: [images].
-        shares: of the responses that are left or cut, each in 0 … 1.
-        part: as for `threshold`.
-        peak: as for `threshold`.
+        shares: Of the responses that are left or cut, each in 0 … 1.
+        part: As for `threshold`.
+        peak: As for `threshold`.
 
     Returns:
         The accuracy at each share, as Decoded.
 
     Raises:
-        ValueError: for a class of one image and as `threshold`.
+        ValueError: For a class of one image and as `threshold`.
 
     Example:
         >>> import torch
@@ -164,7 +164,7 @@ class PlaceDecoder(Metric):
     the number of the nearest mean token once the variation about the means is whitened.
 
     Raises:
-        ValueError: in `decode`, if it has learnt from fewer than two images.
+        ValueError: In `decode`, if it has learnt from fewer than two images.
 
     Example:
         >>> import torch

@@ -42,7 +42,7 @@ def delta_log_amplitude(maps: Tensor) -> Tensor:
         last one at 1.0π (where h is odd, at (1 − 1/h)π). NaN for an image of zeros.
 
     Raises:
-        ValueError: for maps that are not square, NaN or infinite values.
+        ValueError: For maps that are not square, NaN or infinite values.
 
     Example:
         >>> import torch
@@ -71,7 +71,7 @@ def radial_amplitude(maps: Tensor) -> Tensor:
         channels. The corners beyond 1.0π are left out.
 
     Raises:
-        ValueError: for maps that are not square, NaN or infinite values.
+        ValueError: For maps that are not square, NaN or infinite values.
 
     Example:
         >>> from utils.measures import frequency
@@ -98,7 +98,7 @@ def change_across_sub_blocks(model: nn.Module, images: Tensor) -> dict[str, dict
     map. Prefix tokens are dropped. Source: park2022how. Chapter 2.3.
 
     Args:
-        model: a Transformer or a ResNet.
+        model: A Transformer or a ResNet.
         images: [batch, 3, height, width], prepared for the model.
 
     Returns:
@@ -107,7 +107,7 @@ def change_across_sub_blocks(model: nn.Module, images: Tensor) -> dict[str, dict
         0 for a low-pass filter, above it for a high-pass one.
 
     Raises:
-        ValueError: for a compiled model, one without such blocks, tokens that fill no square, NaN
+        ValueError: For a compiled model, one without such blocks, tokens that fill no square, NaN
             or infinite features.
 
     Example:

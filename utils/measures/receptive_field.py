@@ -29,22 +29,22 @@ def effective_receptive_field(
     gradient, and no hook stays. Source: luo2016understanding, raghu2021do. Chapter 2.4.
 
     Args:
-        model: any network that takes images.
+        model: Any network that takes images.
         images: [images, colours, rows, columns], normalised as the model wants them.
-        layer: a module that puts out tokens [batch, tokens, channels] or maps [batch, channels, y,
+        layer: A module that puts out tokens [batch, tokens, channels] or maps [batch, channels, y,
             x].
-        position: a token's number, prefix tokens included (0 is the class token), or (y, x) on the
+        position: A token's number, prefix tokens included (0 is the class token), or (y, x) on the
             grid of patches or of the map; None for its centre.
-        channel_dim: the axis of the channels of a map, −1 for channels-last maps.
-        batch: how many images are taken at a time.
+        channel_dim: The axis of the channels of a map, −1 for channels-last maps.
+        batch: How many images are taken at a time.
 
     Returns:
         The field [rows, columns], float64, which sums to 1.
 
     Raises:
-        ValueError: for a layer or position that does not exist, a compiled model, NaN or infinite
+        ValueError: For a layer or position that does not exist, a compiled model, NaN or infinite
             gradients.
-        RuntimeError: if the forward pass does not call the layer, or no pixel changes it.
+        RuntimeError: If the forward pass does not call the layer, or no pixel changes it.
 
     Example:
         >>> import torch
@@ -169,7 +169,7 @@ def half_mass_radius(field: Tensor, centre: tuple[float, float] | None = None) -
         The radius, from 0 to the distance of the farthest pixel.
 
     Raises:
-        ValueError: for other shapes, NaN, infinite or negative values, and a field of zeros.
+        ValueError: For other shapes, NaN, infinite or negative values, and a field of zeros.
 
     Example:
         >>> import torch
@@ -202,8 +202,8 @@ def relative_radius(field: Tensor, centre: tuple[float, float] | None = None) ->
     Source: luo2016understanding, for the field. Chapter 2.4.
 
     Args:
-        field: as for `half_mass_radius`, which also says what is refused.
-        centre: as for `half_mass_radius`.
+        field: As for `half_mass_radius`, which also says what is refused.
+        centre: As for `half_mass_radius`.
 
     Returns:
         0 for a single pixel at the centre, 1 for an even field, above 1 for one that shuns the
@@ -233,18 +233,18 @@ def spike_triggered_average(
     the response) / √images in every pixel. Source: chichilnisky2001simple. Chapter 2.1.
 
     Args:
-        respond: takes noise [batch, rows, columns], standard normal, and returns responses [batch,
+        respond: Takes noise [batch, rows, columns], standard normal, and returns responses [batch,
             units], such as counts of spikes.
         size: (rows, columns).
-        images: how many images of noise are shown.
-        seed: what they are drawn from, whatever the `batch`.
-        batch: how many are shown at a time.
+        images: How many images of noise are shown.
+        seed: What they are drawn from, whatever the `batch`.
+        batch: How many are shown at a time.
 
     Returns:
         [units, rows, columns], float64, in the unit of the responses.
 
     Raises:
-        ValueError: for responses of another shape, NaN or infinite responses.
+        ValueError: For responses of another shape, NaN or infinite responses.
 
     Example:
         >>> from utils.measures import receptive_field
@@ -279,16 +279,16 @@ def field_of(model: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, tupl
     """The effective receptive field of a layer's central position, and its middle in pixels.
 
     Args:
-        model: any network that takes images.
+        model: Any network that takes images.
         images: [images, colours, rows, columns], normalised as the model wants them.
-        layer: a module that puts out tokens or maps.
+        layer: A module that puts out tokens or maps.
 
     Returns:
         The field [rows, columns], as `effective_receptive_field` gives it, and (y, x) in pixels.
 
     Raises:
-        ValueError: as `effective_receptive_field`, and for a layer without places in the image.
-        RuntimeError: as `effective_receptive_field`.
+        ValueError: As `effective_receptive_field`, and for a layer without places in the image.
+        RuntimeError: As `effective_receptive_field`.
 
     Example:
         >>> import torch

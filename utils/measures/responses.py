@@ -10,14 +10,14 @@ def float_responses(x, what: str) -> Tensor:
     """Responses as float32, or float64 if they came so; half is upcast before any square.
 
     Args:
-        x: a tensor, an array or a list.
-        what: the name of the measure, for the error.
+        x: A tensor, an array or a list.
+        what: The name of the measure, for the error.
 
     Returns:
         The responses, detached.
 
     Raises:
-        ValueError: for an empty or complex input.
+        ValueError: For an empty or complex input.
     """
     x = torch.as_tensor(x).detach()
     if x.is_complex():
@@ -31,13 +31,13 @@ def check_range(low: float, high: float, what: str, signed: bool) -> None:
     """Refuse responses whose extremes show NaN, infinity or forbidden signs.
 
     Args:
-        low: the smallest response.
-        high: the largest.
-        what: the name of the measure, for the error.
-        signed: whether responses below zero are allowed.
+        low: The smallest response.
+        high: The largest.
+        what: The name of the measure, for the error.
+        signed: Whether responses below zero are allowed.
 
     Raises:
-        ValueError: with what to do about it.
+        ValueError: With what to do about it.
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(

@@ -24,10 +24,10 @@ class MinibatchCKA(Metric):
     equal size. Source: kornblith2019similarity, song2012feature, nguyen2021wide. Chapter 2.4.
 
     Attributes:
-        names: the layers of both models, as keys of the dicts or numbers in the lists.
+        names: The layers of both models, as keys of the dicts or numbers in the lists.
 
     Raises:
-        ValueError: for no layers, minibatches of fewer than 4 images, layers with different images,
+        ValueError: For no layers, minibatches of fewer than 4 images, layers with different images,
             layers that change, and (in `compute`) NaN or infinite responses.
 
     Example:
@@ -59,8 +59,8 @@ class MinibatchCKA(Metric):
         """Add one minibatch of responses to the same images, at least 4.
 
         Args:
-            features_a: list or dict of responses [batch, …], in any unit.
-            features_b: those of another model; None to compare the layers of one.
+            features_a: List or dict of responses [batch, …], in any unit.
+            features_b: Those of another model; None to compare the layers of one.
         """
         given = [features_a] if features_b is None else [features_a, features_b]
         given = [_named(features) for features in given]
@@ -172,14 +172,14 @@ def skip_branch_ratio(skip: Tensor, branch: Tensor, channel_dim: int = -1) -> Te
     Args:
         skip: z [batch, tokens, channels], or maps with `channel_dim` 1.
         branch: f(z), of the same shape.
-        channel_dim: the axis of the channels.
+        channel_dim: The axis of the channels.
 
     Returns:
         The ratio, of the shape of `skip` without its channels, from 0; above 1 the skip connection
         dominates, infinite where the branch is silent, NaN where both are.
 
     Raises:
-        ValueError: for unequal shapes.
+        ValueError: For unequal shapes.
 
     Example:
         >>> import torch

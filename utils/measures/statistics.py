@@ -22,12 +22,12 @@ class Estimate:
     """An estimate, its interval, and the two-sided p of "it is 0".
 
     Attributes:
-        estimate: the value.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        p: of "it is 0", two-sided.
-        n: how many cases (models or images) had a value.
-        undefined: how many had none (NaN) and were left out.
+        estimate: The value.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        p: Of "it is 0", two-sided.
+        n: How many cases (models or images) had a value.
+        undefined: How many had none (NaN) and were left out.
     """
 
     estimate: float
@@ -41,7 +41,7 @@ class Estimate:
         """Whether the whole interval lies inside ±delta; False where it is NaN.
 
         Args:
-            delta: the largest value that still counts as none.
+            delta: The largest value that still counts as none.
         """
         return -delta < self.low and self.high < delta
 
@@ -51,7 +51,7 @@ class Trend(Estimate):
     """A slope, and the smallest that these models would have detected.
 
     Attributes:
-        detectable: the smallest slope that is found with the power asked for.
+        detectable: The smallest slope that is found with the power asked for.
     """
 
     detectable: float = np.nan
@@ -87,17 +87,17 @@ def contrast(
     Seeds count, not images. Chapter 2.2.
 
     Args:
-        values: one of each trained model [models].
-        conditions: of the same models [models]; models of one condition differ in seed.
-        weights: of conditions. {a: 1} gives a mean, {a: 1, b: −1} a difference, {a: ½, b: ½, c: −1}
+        values: One of each trained model [models].
+        conditions: Of the same models [models]; models of one condition differ in seed.
+        weights: Of conditions. {a: 1} gives a mean, {a: 1, b: −1} a difference, {a: ½, b: ½, c: −1}
             one of families. Conditions without a weight lend their SD, so give the whole family.
-        confidence: of the interval.
+        confidence: Of the interval.
 
     Returns:
         The contrast.
 
     Raises:
-        ValueError: if no condition has 2 models with a value, or a weighted one has none.
+        ValueError: If no condition has 2 models with a value, or a weighted one has none.
 
     Example:
         >>> from utils.measures import statistics
@@ -128,13 +128,13 @@ def mean_over(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 
     Args:
         values: [models].
-        confidence: of the interval.
+        confidence: Of the interval.
 
     Returns:
         The mean.
 
     Raises:
-        ValueError: if none has a value.
+        ValueError: If none has a value.
 
     Example:
         >>> from utils.measures import statistics
@@ -158,15 +158,15 @@ def unequal(plus: Sequence[float], minus: Sequence[float], confidence: float = 0
     For kinds that scatter differently; see `contrast` for conditions that share one SD.
 
     Args:
-        plus: values of one kind [models].
-        minus: values of the other [models].
-        confidence: of the interval.
+        plus: Values of one kind [models].
+        minus: Values of the other [models].
+        confidence: Of the interval.
 
     Returns:
         The difference, with an infinite interval where a kind has a single model with a value.
 
     Raises:
-        ValueError: where a kind has no model with a value.
+        ValueError: Where a kind has no model with a value.
 
     Example:
         >>> from utils.measures import statistics
@@ -196,13 +196,13 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], confidence: float =
     Args:
         x: [models].
         y: [models].
-        confidence: of the interval.
+        confidence: Of the interval.
 
     Returns:
         The correlation, −1 … 1; NaN where x or y does not vary.
 
     Raises:
-        ValueError: for fewer than 5 models with both values.
+        ValueError: For fewer than 5 models with both values.
 
     Example:
         >>> from utils.measures import statistics
@@ -229,16 +229,16 @@ def share_over(
     """The mean of shares, such as of a model's layers, bootstrapped over models.
 
     Args:
-        values: shares in 0 … 1 [models].
-        fewest: models for a bootstrap; one over three covers far too little.
-        samples: bootstrap samples.
-        seed: of the samples.
+        values: Shares in 0 … 1 [models].
+        fewest: Models for a bootstrap; one over three covers far too little.
+        samples: Bootstrap samples.
+        seed: Of the samples.
 
     Returns:
         The mean, without p; its interval is 0 to 1 for fewer than `fewest` models.
 
     Raises:
-        ValueError: if no model has a value.
+        ValueError: If no model has a value.
 
     Example:
         >>> from utils.measures import statistics
@@ -279,17 +279,17 @@ def slope_per_doubling(
     power, at the residual SD that was found. Chapter 2.2.
 
     Args:
-        x: sizes > 0 [models], such as depth or heads.
+        x: Sizes > 0 [models], such as depth or heads.
         y: [models], one point for each trained model.
-        confidence: of the interval.
-        power: of the smallest detectable slope.
-        held: another size > 0 [models] that varies too; the slope is that of x where it is equal.
+        confidence: Of the interval.
+        power: Of the smallest detectable slope.
+        held: Another size > 0 [models] that varies too; the slope is that of x where it is equal.
 
     Returns:
         The slope, with what was `detectable`.
 
     Raises:
-        ValueError: for fewer than 3 models (4 with `held`), fewer than 2 sizes, sizes not above 0,
+        ValueError: For fewer than 3 models (4 with `held`), fewer than 2 sizes, sizes not above 0,
             and an x that `held` determines.
 
     Example:
@@ -336,14 +336,14 @@ def rank_trend(
     Args:
         x: [models].
         y: [models].
-        permutations: largest number of permutations.
-        seed: of the permutations.
+        permutations: Largest number of permutations.
+        seed: Of the permutations.
 
     Returns:
         τ-b in −1 … 1. It has no interval, so low and high are NaN.
 
     Raises:
-        ValueError: for fewer than 3 models.
+        ValueError: For fewer than 3 models.
 
     Example:
         >>> from utils.measures import statistics
@@ -384,15 +384,15 @@ def bootstrap_means(
     not grow with samples × images. Chapter 2.2.
 
     Args:
-        tables: name → [images, …].
-        samples: how many times the images are drawn.
-        seed: of the draws.
+        tables: Name → [images, …].
+        samples: How many times the images are drawn.
+        seed: Of the draws.
 
     Returns:
         Name → [1 + samples, …] in float64; the first is the mean of the images as they are.
 
     Raises:
-        ValueError: for tables of different lengths, and fewer than 2 images.
+        ValueError: For tables of different lengths, and fewer than 2 images.
 
     Example:
         >>> import numpy as np
@@ -437,9 +437,9 @@ def percentiles(
 
     Args:
         values: [1 + samples], the estimate first, as `bootstrap_means` gives them.
-        n: how many cases they are of.
-        confidence: of the interval.
-        undefined: how many cases had no value.
+        n: How many cases they are of.
+        confidence: Of the interval.
+        undefined: How many cases had no value.
 
     Returns:
         The Estimate, NaN if the first value is.
@@ -468,19 +468,19 @@ def slope_shrinkage(
     cause.
 
     Args:
-        x: sizes > 0 [models].
+        x: Sizes > 0 [models].
         y: [models].
         mediator: [models].
-        confidence: of the interval.
-        samples: bootstrap samples.
-        seed: of the samples.
-        held: another size > 0 [models] that both regressions hold, as `slope_per_doubling` does.
+        confidence: Of the interval.
+        samples: Bootstrap samples.
+        seed: Of the samples.
+        held: Another size > 0 [models] that both regressions hold, as `slope_per_doubling` does.
 
     Returns:
         The share, 1 where nothing of the slope is left, 0 where all is, and below 0 where it grows.
 
     Raises:
-        ValueError: for fewer than 6 models and as `slope_per_doubling`.
+        ValueError: For fewer than 6 models and as `slope_per_doubling`.
 
     Example:
         >>> from utils.measures import statistics

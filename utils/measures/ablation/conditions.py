@@ -20,14 +20,14 @@ class Minibatch:
     """The units of a minibatch in order, and the conditions they are removed in.
 
     Args:
-        responses: layer → its responses [batch, groups, n] from the intact pass.
-        units: of the layers.
-        value: as specs take it, or layer → what is put in for these images.
+        responses: Layer → its responses [batch, groups, n] from the intact pass.
+        units: Of the layers.
+        value: As specs take it, or layer → what is put in for these images.
         index: int64 [batch], global indices of the images.
-        seed: of the random orders.
-        most: largest number of ranks, of the first layer's n units; of others the same share is
+        seed: Of the random orders.
+        most: Largest number of ranks, of the first layer's n units; of others the same share is
             removed.
-        fixed: name → layer → scores [1, groups or 1, n] of an order that is the same for all
+        fixed: Name → layer → scores [1, groups or 1, n] of an order that is the same for all
             images.
 
     Attributes:
@@ -68,9 +68,9 @@ class Minibatch:
         sets of the overlap, "removed" and "kept"; those of PLACE.
 
         Args:
-            draws: number of random orders.
-            matched_draws: number of random sets matched in mass.
-            place_draws: number of permutations of the attention weights.
+            draws: Number of random orders.
+            matched_draws: Number of random sets matched in mass.
+            place_draws: Number of permutations of the attention weights.
 
         Returns:
             The key (order, draw, number of the rank) and the specs of each.

@@ -28,7 +28,7 @@ def shown(n: int) -> dict[float, int]:
     A fraction of less than half a unit (a whole unit for 1 % and less) has none.
 
     Args:
-        n: number of units.
+        n: Number of units.
     """
     fractions = [f for f in FRACTIONS if f * n >= 0.5] + [f for f in SMALL if f * n >= 1]
     return {f: at_fraction(n, f) for f in sorted(fractions)}
@@ -41,7 +41,7 @@ def kept(ranks: np.ndarray) -> dict[float, int]:
     is one number for several, it stands for the fraction that it is closest to.
 
     Args:
-        ranks: numbers of removed units, from 0 to n.
+        ranks: Numbers of removed units, from 0 to n.
 
     Returns:
         Fraction of KEPT → number of units kept.
@@ -62,14 +62,14 @@ def symmetric_ranks(n: int, most: int = 33) -> np.ndarray:
     They hold those of FRACTIONS and SMALL where there is room; the rest are spread evenly.
 
     Args:
-        n: number of units.
-        most: largest number of ranks.
+        n: Number of units.
+        most: Largest number of ranks.
 
     Returns:
         The ranks in ascending order.
 
     Raises:
-        ValueError: for fewer than 3 ranks or 2 units.
+        ValueError: For fewer than 3 ranks or 2 units.
 
     Example:
         >>> from utils.measures.ablation import curves
@@ -106,9 +106,9 @@ def necessity(top: np.ndarray, random: np.ndarray, fractions: np.ndarray) -> np.
     """∫ (D_top − D_random) df / D_all: how much more the strongest matter than random units.
 
     Args:
-        top: damage [..., ranks] as the strongest are removed first.
-        random: damage [..., ranks] in random order.
-        fractions: the share of units that each rank removes [ranks].
+        top: Damage [..., ranks] as the strongest are removed first.
+        random: Damage [..., ranks] in random order.
+        fractions: The share of units that each rank removes [ranks].
 
     Returns:
         N [...], at most 1.
@@ -128,9 +128,9 @@ def sufficiency(random: np.ndarray, bottom: np.ndarray, fractions: np.ndarray) -
     """∫ (D_random − D_bottom) df / D_all: how much less is lost where the strongest are kept.
 
     Args:
-        random: damage [..., ranks] in random order.
-        bottom: damage [..., ranks] as the weakest are removed first.
-        fractions: the share of units that each rank removes [ranks].
+        random: Damage [..., ranks] in random order.
+        bottom: Damage [..., ranks] as the weakest are removed first.
+        fractions: The share of units that each rank removes [ranks].
 
     Returns:
         K [...], at most 1.
@@ -144,8 +144,8 @@ def half_removed(curve: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     Linear between ranks, as `half_kept`.
 
     Args:
-        curve: damage [..., ranks].
-        fractions: the share of units that each rank removes [ranks].
+        curve: Damage [..., ranks].
+        fractions: The share of units that each rank removes [ranks].
 
     Returns:
         The fraction [...] in 0 … 1, NaN if the curve never reaches its half.
@@ -157,8 +157,8 @@ def half_kept(curve: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     """f₅₀⁺: the smallest fraction that, kept alone, leaves less than half of the whole damage.
 
     Args:
-        curve: damage [..., ranks] as the others are removed first; keeping f is removing 1 − f.
-        fractions: the share of units that each rank removes [ranks].
+        curve: Damage [..., ranks] as the others are removed first; keeping f is removing 1 − f.
+        fractions: The share of units that each rank removes [ranks].
 
     Returns:
         The fraction [...] in 0 … 1, NaN if the curve never reaches its half.
@@ -185,9 +185,9 @@ def describe(damage: dict[str, np.ndarray], fractions: np.ndarray) -> dict[str, 
     """All numbers that need nothing but the damage curves.
 
     Args:
-        damage: order ("top", "random", "bottom", and where they are "matched" and those of FIXED) →
+        damage: Order ("top", "random", "bottom", and where they are "matched" and those of FIXED) →
             curves [..., ranks].
-        fractions: the share of units that each rank removes [ranks].
+        fractions: The share of units that each rank removes [ranks].
 
     Returns:
         Name of the number → [...].

@@ -30,17 +30,17 @@ def head_effects(
     """Remove each head alone, prefix tokens included.
 
     Args:
-        model: a Transformer, in eval mode.
+        model: A Transformer, in eval mode.
         batches: (images [b, 3, h, w], labels [b], index [b]) each.
-        layers: glob or globs of attention layers.
+        layers: Glob or globs of attention layers.
         value: "zero", "mean" or "resample", as for `ablation_profile`.
         rows: "class" for what the class token reads of the head, "all" for the whole head; None for
             the class row where there is a class token.
-        samples: bootstrap samples.
-        confidence: of the intervals.
-        seed: of the samples, and of the images that "resample" takes.
-        ablator: as for `ablation_profile`.
-        others: as for `ablation_profile`.
+        samples: Bootstrap samples.
+        confidence: Of the intervals.
+        seed: Of the samples, and of the images that "resample" takes.
+        ablator: As for `ablation_profile`.
+        others: As for `ablation_profile`.
 
     Returns:
         One row for each layer, head (from 0) and quantity ("kl" and "margin" in nats, "accuracy" in
@@ -48,7 +48,7 @@ def head_effects(
         1), with what is lost as value, its low and high (a paired bootstrap over images), and n.
 
     Raises:
-        ValueError: for batches without two images, another value, and as Ablator.
+        ValueError: For batches without two images, another value, and as Ablator.
 
     Example:
         >>> import torch

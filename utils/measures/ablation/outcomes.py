@@ -25,9 +25,9 @@ class Outcome(NamedTuple):
 
     Attributes:
         kl: KL(intact ‖ ablated) in nats.
-        right: whether the answer was right.
-        margin: log-odds of the true class in nats.
-        classes: how many there are.
+        right: Whether the answer was right.
+        margin: Log-odds of the true class in nats.
+        classes: How many there are.
     """
 
     kl: np.ndarray
@@ -45,7 +45,7 @@ def outcomes(
     """What each condition did to images.
 
     Args:
-        ablator: of the model.
+        ablator: Of the model.
         images: [batch, 3, h, w].
         labels: [batch].
         conditions: (key, specs) each.
@@ -81,9 +81,9 @@ def affordable(units: Units, batches: Batches, ablator: Ablator) -> Iterator[tup
     """Minibatches in parts so small that the sets of many conditions fit into memory together.
 
     Args:
-        units: of the layers.
-        batches: tuples that begin with images.
-        ablator: which knows the memory.
+        units: Of the layers.
+        batches: Tuples that begin with images.
+        ablator: Which knows the memory.
 
     Returns:
         Tuples like those of `batches`, for fewer images each.
@@ -105,12 +105,12 @@ def ready(
     """The batches, gone through beforehand if the value needs the means or other images of them.
 
     Args:
-        value: what replaces the units.
-        layers: names of layers.
+        value: What replaces the units.
+        layers: Names of layers.
         batches: (images, labels, index) each.
-        ablator: which takes the means.
-        others: gives other images, if known.
-        seed: of the choice of other images.
+        ablator: Which takes the means.
+        others: Gives other images, if known.
+        seed: Of the choice of other images.
 
     Returns:
         The batches, and what gives other images (None unless needed).
@@ -131,13 +131,13 @@ def others_among(batches: list[tuple[Tensor, Tensor, Tensor]], seed: int = 0) ->
 
     Args:
         batches: (images, labels, index) each.
-        seed: of the choice.
+        seed: Of the choice.
 
     Returns:
         A function of indices [b] that gives images [b, 3, h, w].
 
     Raises:
-        ValueError: for fewer than two images.
+        ValueError: For fewer than two images.
     """
     images = [image for images, *_ in batches for image in images]
     known, order = torch.cat([index.cpu() for *_, index in batches]).sort()

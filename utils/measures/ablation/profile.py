@@ -30,22 +30,22 @@ class AblationProfile:
     by index.
 
     Attributes:
-        ranks: numbers of removed units [ranks], from 0 to n.
-        n: number of units.
-        chance: accuracy of guessing, in 0 … 1.
-        index: global indices of the images [images].
+        ranks: Numbers of removed units [ranks], from 0 to n.
+        n: Number of units.
+        chance: Accuracy of guessing, in 0 … 1.
+        index: Global indices of the images [images].
         labels: [images].
-        kl: order → [draws, images, ranks], KL(intact ‖ ablated) in nats, float32.
-        right: order → [draws, images, ranks], whether the answer was right.
-        margin: order → [draws, images, ranks], the log-odds of the true class in nats.
+        kl: Order → [draws, images, ranks], KL(intact ‖ ablated) in nats, float32.
+        right: Order → [draws, images, ranks], whether the answer was right.
+        margin: Order → [draws, images, ranks], the log-odds of the true class in nats.
         overlap_removed: [images, 3], margins with the sets A, B and both removed.
         overlap_kept: [images, 3], margins with those sets alone kept.
         scores: [images, n], the responses that decided the order.
-        mass: order → [draws, images, ranks], the share of all response (0 … 1, mean over layers)
+        mass: Order → [draws, images, ranks], the share of all response (0 … 1, mean over layers)
             that is removed.
         place: "kl", "right" or "margin" → "permuted" or "uniform" → [draws, images], with the same
             attention weights at other places.
-        about: the settings of the profile.
+        about: The settings of the profile.
     """
 
     ranks: np.ndarray
@@ -68,10 +68,10 @@ class AblationProfile:
         """One profile of all images, from those of minibatches or ranks.
 
         Args:
-            parts: profiles of different images.
+            parts: Profiles of different images.
 
         Raises:
-            ValueError: if they differ in anything but images, or share an image.
+            ValueError: If they differ in anything but images, or share an image.
         """
         first = parts[0]
         for part in parts:
@@ -112,9 +112,9 @@ class AblationProfile:
         """The curves, tidy, with intervals bootstrapped as in `summary`.
 
         Args:
-            samples: bootstrap samples.
-            seed: of the samples.
-            confidence: of the intervals.
+            samples: Bootstrap samples.
+            seed: Of the samples.
+            confidence: Of the intervals.
 
         Returns:
             One row for each order and rank, with order, k, fraction, mass (the share of all
@@ -145,8 +145,8 @@ class AblationProfile:
         """What removing the top and as many random units costs each class.
 
         Args:
-            fraction: of the units; the rank nearest to it is taken.
-            confidence: of the interval.
+            fraction: Of the units; the rank nearest to it is taken.
+            confidence: Of the interval.
 
         Returns:
             One row for each class, with its images, intact accuracy, accuracy with the top and with
@@ -192,10 +192,10 @@ class AblationProfile:
         on the margin also where the whole scope is not surely worth more than nothing.
 
         Args:
-            samples: bootstrap samples.
-            seed: of the samples.
-            confidence: of the intervals.
-            reliance: of these images (`self.reliance()`) or more; whether there is any is then told
+            samples: Bootstrap samples.
+            seed: Of the samples.
+            confidence: Of the intervals.
+            reliance: Of these images (`self.reliance()`) or more; whether there is any is then told
                 by KL, see `Reliance.exists`, and not by the accuracy of these images.
 
         Returns:
@@ -207,11 +207,11 @@ class AblationProfile:
         """Functional sparsity in words: what the strongest units do alone.
 
         Args:
-            share: of the units, one of curves.KEPT, which have a row in `summary`.
-            reliance: as for `summary`.
+            share: Of the units, one of curves.KEPT, which have a row in `summary`.
+            reliance: As for `summary`.
 
         Raises:
-            ValueError: for a share that the ranks do not tell.
+            ValueError: For a share that the ranks do not tell.
         """
         table = self.summary(reliance=reliance).set_index("measure")
         told = curves.kept(self.ranks)

@@ -40,37 +40,37 @@ def ablation_profile(
     hu2023comparative, reconstructed. Chapter 5.1.
 
     Args:
-        model: any network that Ablator takes, in eval mode.
+        model: Any network that Ablator takes, in eval mode.
         batches: (images [b, 3, h, w], labels [b], index [b]) each, with the global indices of the
             images.
-        layers: glob or globs, the scope.
-        unit: as for `ablation.units.units_of`.
+        layers: Glob or globs, the scope.
+        unit: As for `ablation.units.units_of`.
         value: "zero", "mean", "renormalise" or "resample", what another image has. "mean" needs an
             `ablator` that has the means, or batches that can be gone through twice; so does
             "resample" unless `others` is given.
-        order: as for `ablation.units.units_of`, or one of FIXED.
-        ranks: largest number of points on a curve.
-        draws: number of nested random orders, keyed by (seed, index, draw).
-        matched_draws: number of those matched in mass, for attention only; as many as `draws` if
+        order: As for `ablation.units.units_of`, or one of FIXED.
+        ranks: Largest number of points on a curve.
+        draws: Number of nested random orders, keyed by (seed, index, draw).
+        matched_draws: Number of those matched in mass, for attention only; as many as `draws` if
             None.
-        place_draws: how often, for attention, the weights of the patches are permuted in each head,
+        place_draws: How often, for attention, the weights of the patches are permuted in each head,
             with the same keys; if any, the same mass is also spread evenly over them. Nothing is
             removed. In several layers the weights that the changed pass comes to are moved.
-        fixed: orders of the same units for all images, to be removed as well. "centre", the middle
+        fixed: Orders of the same units for all images, to be removed as well. "centre", the middle
             of the grid first; "mean map", by the mean response over images, each layer's own.
-        groups: as for `ablation.units.units_of`.
-        seed: of everything that is drawn.
-        ablator: of the model, with its means and memory; a new one if None.
-        means: for "mean map", from `mean_responses`, best of many or other images, for in the mean
+        groups: As for `ablation.units.units_of`.
+        seed: Of everything that is drawn.
+        ablator: Of the model, with its means and memory; a new one if None.
+        means: For "mean map", from `mean_responses`, best of many or other images, for in the mean
             of few an image finds itself again. If None they are of the batches, which are then gone
             through twice.
-        others: gives other images for "resample", indices [b] → [b, 3, h, w].
+        others: Gives other images for "resample", indices [b] → [b, 3, h, w].
 
     Returns:
         The AblationProfile of all images.
 
     Raises:
-        ValueError: for batches without images, options that do not go together, and as Ablator.
+        ValueError: For batches without images, options that do not go together, and as Ablator.
 
     Example:
         >>> import torch

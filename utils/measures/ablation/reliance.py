@@ -20,11 +20,11 @@ class Reliance:
     """What removing everything does to each image; parts of different images can be `merged`.
 
     Attributes:
-        index: global indices of the images [images].
+        index: Global indices of the images [images].
         kl: KL(intact ‖ all removed) in nats [images].
-        intact: whether the answer was right [images].
-        removed: whether it was right with everything removed [images].
-        chance: accuracy of guessing, in 0 … 1.
+        intact: Whether the answer was right [images].
+        removed: Whether it was right with everything removed [images].
+        chance: Accuracy of guessing, in 0 … 1.
     """
 
     index: np.ndarray
@@ -38,7 +38,7 @@ class Reliance:
         """That of all images, sorted by index, from those of minibatches or ranks.
 
         Args:
-            parts: of different images.
+            parts: Of different images.
         """
         order = np.argsort(np.concatenate([part.index for part in parts]))
         tables = (
@@ -51,12 +51,12 @@ class Reliance:
         """D_all, the mean KL in nats, with a bootstrap interval over images.
 
         Args:
-            samples: bootstrap samples.
-            seed: of the samples.
-            confidence: of the interval.
+            samples: Bootstrap samples.
+            seed: Of the samples.
+            confidence: Of the interval.
 
         Raises:
-            ValueError: for a single image.
+            ValueError: For a single image.
         """
         means = bootstrap_means({"kl": self.kl}, samples, seed)["kl"]
         return percentiles(means, len(self.index), confidence)
@@ -68,9 +68,9 @@ class Reliance:
         points above chance.
 
         Args:
-            samples: bootstrap samples.
-            seed: of the samples.
-            confidence: of the interval.
+            samples: Bootstrap samples.
+            seed: Of the samples.
+            confidence: Of the interval.
         """
         above = self.intact.mean(dtype=np.float64) - self.chance
         low = self.estimate(samples, seed, confidence).low
@@ -94,20 +94,20 @@ def reliance(
     units compare, and many more whether they matter at all. Chapter 5.1.
 
     Args:
-        model: any network that Ablator takes, in eval mode.
+        model: Any network that Ablator takes, in eval mode.
         batches: (images [b, 3, h, w], labels [b], index [b]) each.
-        layers: glob or globs, the scope.
-        unit: as for `ablation.units.units_of`.
-        value: what replaces the units, as for `ablation_profile`.
-        seed: of the images that "resample" takes.
-        ablator: as for `ablation_profile`.
-        others: as for `ablation_profile`.
+        layers: Glob or globs, the scope.
+        unit: As for `ablation.units.units_of`.
+        value: What replaces the units, as for `ablation_profile`.
+        seed: Of the images that "resample" takes.
+        ablator: As for `ablation_profile`.
+        others: As for `ablation_profile`.
 
     Returns:
         The Reliance of all images.
 
     Raises:
-        ValueError: for batches without images, and as Ablator.
+        ValueError: For batches without images, and as Ablator.
 
     Example:
         >>> import torch

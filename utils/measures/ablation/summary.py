@@ -100,16 +100,16 @@ def resampled(profile: "AblationProfile", each: dict, samples: int, seed: int) -
     """The bootstrapped means of tables.
 
     Args:
-        profile: of the images.
-        each: name → [images, …].
-        samples: bootstrap samples.
-        seed: of the samples.
+        profile: Of the images.
+        each: Name → [images, …].
+        samples: Bootstrap samples.
+        seed: Of the samples.
 
     Returns:
         Name → [1 + samples, …].
 
     Raises:
-        ValueError: for a single image.
+        ValueError: For a single image.
     """
     if len(profile.index) < 2:
         raise ValueError(

@@ -29,8 +29,8 @@ class Responses(NamedTuple):
     Groups are the heads of an attention layer whose patches are removed; elsewhere there is one.
 
     Attributes:
-        scores: decide the order.
-        mass: is what is removed.
+        scores: Decide the order.
+        mass: Is what is removed.
     """
 
     scores: Tensor
@@ -66,20 +66,20 @@ class Units(Protocol):
         """Ablate shares of each unit.
 
         Args:
-            layer: name of a layer.
+            layer: Name of a layer.
             shares: [batch, groups, n] in 0 … 1.
-            value: as for AblationSpec.
+            value: As for AblationSpec.
         """
 
     def centre(self, layer: str, n: int) -> Tensor:
         """How near to the middle of the grid each of n units is [n], the largest nearest.
 
         Args:
-            layer: name of a layer.
-            n: number of its units.
+            layer: Name of a layer.
+            n: Number of its units.
 
         Raises:
-            ValueError: for units without a place.
+            ValueError: For units without a place.
         """
 
 
@@ -89,10 +89,10 @@ def fixed_scores(
     """Scores that are the same for all images.
 
     Args:
-        units: of the layers.
-        responses: layer → its Responses.
-        order: one of FIXED.
-        means: layer → [groups, n], as `mean_responses` gives them.
+        units: Of the layers.
+        responses: Layer → its Responses.
+        order: One of FIXED.
+        means: Layer → [groups, n], as `mean_responses` gives them.
 
     Returns:
         Layer → [1, groups or 1, n].
@@ -111,14 +111,14 @@ def mean_responses(units: Units, batches: Iterable) -> dict[str, Tensor]:
     """The mean over images of the responses that decide the order.
 
     Args:
-        units: of the layers.
-        batches: tuples that begin with images.
+        units: Of the layers.
+        batches: Tuples that begin with images.
 
     Returns:
         Layer → [groups, n] float32, summed in float64.
 
     Raises:
-        ValueError: for no images.
+        ValueError: For no images.
     """
     sums, seen = {}, 0
     for images, *_ in batches:
@@ -152,24 +152,24 @@ def units_of(
     """The units that `unit` and `order` name, in the layers that match.
 
     Args:
-        model: any network that Ablator takes.
-        layers: glob or globs.
+        model: Any network that Ablator takes.
+        layers: Glob or globs.
         unit: "attention", a patch as the class row sees it, in each head (all rows where there is
             no class token: a patch as all queries see it, on average); "head", the class row of a
             whole head, prefix tokens included (or all its rows), which responds with the norm of
             what it adds; "channel"; "position", all channels of it; "unit", a channel at a
             position.
-        order: by which response attention units are ordered. "response", each head's own;
+        order: By which response attention units are ordered. "response", each head's own;
             "head-averaged", the mean over heads; "contribution", each head's ‖a·vW‖; "position
             contribution", that of their sum, the same order in all heads.
-        groups: put units into that many groups of equal size at random, for unit="unit".
-        seed: of these groups.
+        groups: Put units into that many groups of equal size at random, for unit="unit".
+        seed: Of these groups.
 
     Returns:
         The units.
 
     Raises:
-        ValueError: for unknown names, layers without such units, and options that do not go
+        ValueError: For unknown names, layers without such units, and options that do not go
             together.
     """
     if unit not in UNITS:
@@ -192,9 +192,9 @@ class AttentionUnits:
     """Patch keys, ordered by what attention gives them; prefix tokens are left alone.
 
     Args:
-        model: a Transformer.
-        layers: names of attention layers.
-        order: as for `units_of`.
+        model: A Transformer.
+        layers: Names of attention layers.
+        order: As for `units_of`.
     """
 
     def __init__(self, model: nn.Module, layers: list[str], order: str = "response") -> None:
@@ -282,7 +282,7 @@ class AttentionUnits:
         """The same weights at other places.
 
         Args:
-            layer: name of a layer.
+            layer: Name of a layer.
             orders: [batch, heads, patches]; each patch gets the weight of the patch that stands in
                 its place.
         """
@@ -300,8 +300,8 @@ class HeadUnits(AttentionUnits):
     """Whole heads, ordered by ‖Σ a·vW‖, the size of what each adds to the class token.
 
     Args:
-        model: a Transformer.
-        layers: names of attention layers.
+        model: A Transformer.
+        layers: Names of attention layers.
     """
 
     _contributing = True
@@ -327,12 +327,12 @@ class HeadUnits(AttentionUnits):
         """Ablate shares [batch, 1, heads] of the rows of each head.
 
         Args:
-            layer: name of a layer.
+            layer: Name of a layer.
             shares: [batch, 1, heads] in 0 … 1.
-            value: as for AblationSpec.
+            value: As for AblationSpec.
 
         Raises:
-            ValueError: for a value that leaves the mass of a row where it is.
+            ValueError: For a value that leaves the mass of a row where it is.
         """
         if value in ("renormalise", "uniform"):
             raise ValueError(
@@ -346,11 +346,11 @@ class HeadUnits(AttentionUnits):
         """Refuse, for heads have no place.
 
         Args:
-            layer: name of a layer.
-            n: number of heads.
+            layer: Name of a layer.
+            n: Number of heads.
 
         Raises:
-            ValueError: always.
+            ValueError: Always.
         """
         raise ValueError(f'The heads of {layer!r} have no place, and so no order "centre".')
 
@@ -361,11 +361,11 @@ class ActivationUnits:
     Prefix tokens are no positions. A position responds with the norm over its channels.
 
     Args:
-        model: any network.
-        layers: names of modules.
+        model: Any network.
+        layers: Names of modules.
         unit: "channel", "position" or "unit".
-        groups: as for `units_of`.
-        seed: as for `units_of`.
+        groups: As for `units_of`.
+        seed: As for `units_of`.
     """
 
     def __init__(
@@ -435,11 +435,11 @@ class ActivationUnits:
         """How near to the middle each of n positions is [n].
 
         Args:
-            layer: name of a layer.
-            n: number of its positions.
+            layer: Name of a layer.
+            n: Number of its positions.
 
         Raises:
-            ValueError: for other units than positions.
+            ValueError: For other units than positions.
         """
         if self.unit != "position":
             raise ValueError(f'The units {self.unit!r} have no place, and so no order "centre".')

@@ -34,13 +34,13 @@ def patch_rows(maps: Tensor, prefix: int) -> PatchRows:
 
     Args:
         maps: [..., keys], rows that sum to 1.
-        prefix: how many keys to drop.
+        prefix: How many keys to drop.
 
     Returns:
         The PatchRows; a row with all its mass on the prefix becomes NaN.
 
     Raises:
-        ValueError: if fewer than 2 patches would be left.
+        ValueError: If fewer than 2 patches would be left.
 
     Example:
         >>> import torch
@@ -67,15 +67,15 @@ def gaussian_logit_rows(
     Chapter 3.
 
     Args:
-        logit_std: standard deviation ≥ 0, one number or broadcastable to `shape` (say [heads, 1]).
+        logit_std: Standard deviation ≥ 0, one number or broadcastable to `shape` (say [heads, 1]).
         shape: [..., keys].
-        generator: what the logits are drawn from.
+        generator: What the logits are drawn from.
 
     Returns:
         Rows of that shape, float32, which sum to 1.
 
     Raises:
-        ValueError: for a negative or non-finite spread.
+        ValueError: For a negative or non-finite spread.
 
     Example:
         >>> import torch
@@ -111,7 +111,7 @@ def permute_heads(maps: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         maps: [batch, heads, keys].
-        generator: what the permutations are drawn from.
+        generator: What the permutations are drawn from.
 
     Returns:
         The same values in new places, same shape.
@@ -128,7 +128,7 @@ def shuffle_stimuli(responses: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         responses: [stimuli, ...units].
-        generator: what the permutations are drawn from.
+        generator: What the permutations are drawn from.
 
     Returns:
         The same values in new places, same shape.
@@ -173,14 +173,14 @@ def placement_overlap(
 
     Args:
         maps: [batch, heads, keys], non-negative (see `patch_rows`).
-        generator: what the permutations are drawn from.
-        permutations: how many to average over.
+        generator: What the permutations are drawn from.
+        permutations: How many to average over.
 
     Returns:
         The PlacementOverlap; O is NaN where permuting changes nothing (uniform maps).
 
     Raises:
-        ValueError: for other shapes, one head, NaN or negative values.
+        ValueError: For other shapes, one head, NaN or negative values.
 
     Example:
         >>> import torch

@@ -18,7 +18,7 @@ class HalfPeakFraction(NamedTuple):
     Attributes:
         population: [stimuli], over live units.
         lifetime: [units], NaN for dead ones.
-        dead: how many units never exceeded zero.
+        dead: How many units never exceeded zero.
     """
 
     population: Tensor
@@ -40,7 +40,7 @@ def half_peak_fraction(responses: Tensor) -> HalfPeakFraction:
         The HalfPeakFraction, shares in 0 … 1.
 
     Raises:
-        ValueError: for NaN or infinite responses, other shapes and fewer than 2 stimuli.
+        ValueError: For NaN or infinite responses, other shapes and fewer than 2 stimuli.
 
     Example:
         >>> import torch

@@ -26,8 +26,8 @@ def gather_states(state: Tensor, group=None) -> list[Tensor]:
     A rank that saw no minibatch still holds 0-dim states: it joins in with the others' shape.
 
     Args:
-        state: this rank's, of any shape.
-        group: the process group; None for all ranks.
+        state: This rank's, of any shape.
+        group: The process group; None for all ranks.
 
     Returns:
         One tensor for each rank, all of the same shape.
@@ -43,7 +43,7 @@ def mean_and_sd(total: Tensor, squares: Tensor, n: Tensor) -> tuple[Tensor, Tens
     Args:
         total: Σv [...].
         squares: Σv² [...].
-        n: how many values were summed [...].
+        n: How many values were summed [...].
 
     Returns:
         Mean and standard deviation, [...] each.
@@ -56,9 +56,9 @@ class StreamingMeasure(Metric):
     """What the metrics share: states that take the shape of the first minibatch, and checks.
 
     Args:
-        sums: names of the states to be summed.
-        unit: what a unit of a feature map is, one of `units`; None for responses [stimuli, units].
-        channel_dim: the axis of the channels.
+        sums: Names of the states to be summed.
+        unit: What a unit of a feature map is, one of `units`; None for responses [stimuli, units].
+        channel_dim: The axis of the channels.
     """
 
     full_state_update = False
@@ -131,10 +131,10 @@ class LifetimeSummary(NamedTuple):
     Attributes:
         treves_rolls: Treves–Rolls a, one value per unit.
         vinje_gallant: Vinje–Gallant S, one value per unit.
-        active_fraction: share of stimuli above the threshold, one value per unit.
-        mean: mean response, one value per unit.
-        dead: how many units never responded.
-        stimuli: how many stimuli were seen.
+        active_fraction: Share of stimuli above the threshold, one value per unit.
+        mean: Mean response, one value per unit.
+        dead: How many units never responded.
+        stimuli: How many stimuli were seen.
     """
 
     treves_rolls: Tensor
@@ -155,11 +155,11 @@ class LifetimeSparseness(StreamingMeasure):
     Args:
         unit: "channel" (mean over positions) or "position" (every channel × position; announces its
             memory) for feature maps.
-        channel_dim: the axis of the channels, −1 for tokens and channels-last maps.
-        threshold: above which a stimulus is active, in the unit of the responses.
+        channel_dim: The axis of the channels, −1 for tokens and channels-last maps.
+        threshold: Above which a stimulus is active, in the unit of the responses.
 
     Raises:
-        ValueError: for responses of other shapes and, in `compute`, for NaN, infinite or negative
+        ValueError: For responses of other shapes and, in `compute`, for NaN, infinite or negative
             ones and for fewer than 2 stimuli.
 
     Example:
@@ -203,11 +203,11 @@ class PopulationSummary(NamedTuple):
     """The sparseness over the units, over the stimuli.
 
     Attributes:
-        mean: the mean over the stimuli.
-        sd: the standard deviation over the stimuli.
-        se: the standard error of the mean.
-        stimuli: how many stimuli were seen.
-        undefined: how many of them had no defined value.
+        mean: The mean over the stimuli.
+        sd: The standard deviation over the stimuli.
+        se: The standard error of the mean.
+        stimuli: How many stimuli were seen.
+        undefined: How many of them had no defined value.
     """
 
     mean: Tensor
@@ -226,15 +226,15 @@ class PopulationSparseness(StreamingMeasure):
     willmore2001characterizing. Chapter 4.
 
     Args:
-        measure: name of a measure of a vector, such as "gini".
-        unit: for feature maps "channel" (mean over positions) or "position" (channel × position);
+        measure: Name of a measure of a vector, such as "gini".
+        unit: For feature maps "channel" (mean over positions) or "position" (channel × position);
             "key" for attention [stimuli, heads, queries, keys], which reduces the last axis and
             keeps heads and queries apart.
-        channel_dim: the axis of the channels, −1 for tokens and channels-last maps.
-        threshold: for "active_fraction".
+        channel_dim: The axis of the channels, −1 for tokens and channels-last maps.
+        threshold: For "active_fraction".
 
     Raises:
-        ValueError: for an unknown measure, fewer than 2 units and, in `compute`, for NaN, infinite
+        ValueError: For an unknown measure, fewer than 2 units and, in `compute`, for NaN, infinite
             or forbidden negative responses and fewer than 2 stimuli.
 
     Example:

@@ -32,7 +32,7 @@ def treves_rolls_of_sums(total: Tensor, squares: Tensor, n: int | Tensor) -> Ten
     Args:
         total: Σr [...].
         squares: Σr² [...].
-        n: how many responses were summed.
+        n: How many responses were summed.
 
     Returns:
         Treves–Rolls a [...], NaN where all responses were zero.
@@ -108,14 +108,14 @@ def gini(x: Tensor, dim: int = -1) -> Tensor:
     Source: hurley2009comparing. Chapter 2.2.
 
     Args:
-        x: responses [..., n, ...], non-negative, in any unit.
-        dim: the axis of the n responses.
+        x: Responses [..., n, ...], non-negative, in any unit.
+        dim: The axis of the n responses.
 
     Returns:
         The index, of the shape of `x` without `dim`; NaN for an all-zero vector.
 
     Raises:
-        ValueError: for NaN, infinite or negative responses and for n < 2.
+        ValueError: For NaN, infinite or negative responses and for n < 2.
 
     Example:
         >>> from utils.measures import sparsity
@@ -131,14 +131,14 @@ def treves_rolls(x: Tensor, dim: int = -1) -> Tensor:
     Source: treves1991what, rolls1995sparseness. Chapter 2.2.
 
     Args:
-        x: responses [..., n, ...], non-negative, in any unit.
-        dim: the axis of the n responses.
+        x: Responses [..., n, ...], non-negative, in any unit.
+        dim: The axis of the n responses.
 
     Returns:
         The value a, of the shape of `x` without `dim`; NaN for an all-zero vector.
 
     Raises:
-        ValueError: for NaN, infinite or negative responses and for n < 2.
+        ValueError: For NaN, infinite or negative responses and for n < 2.
 
     Example:
         >>> from utils.measures import sparsity
@@ -154,14 +154,14 @@ def vinje_gallant(x: Tensor, dim: int = -1) -> Tensor:
     Source: vinje2000sparse. Chapter 2.2.
 
     Args:
-        x: responses [..., n, ...], non-negative, in any unit.
-        dim: the axis of the n responses.
+        x: Responses [..., n, ...], non-negative, in any unit.
+        dim: The axis of the n responses.
 
     Returns:
         The value S, of the shape of `x` without `dim`; NaN for an all-zero vector.
 
     Raises:
-        ValueError: for NaN, infinite or negative responses and for n < 2.
+        ValueError: For NaN, infinite or negative responses and for n < 2.
 
     Example:
         >>> from utils.measures import sparsity
@@ -178,14 +178,14 @@ def hoyer(x: Tensor, dim: int = -1) -> Tensor:
     hoyer2004nonnegative. Chapter 2.2.
 
     Args:
-        x: responses [..., n, ...], non-negative, in any unit.
-        dim: the axis of the n responses.
+        x: Responses [..., n, ...], non-negative, in any unit.
+        dim: The axis of the n responses.
 
     Returns:
         The sparseness, of the shape of `x` without `dim`; NaN for an all-zero vector.
 
     Raises:
-        ValueError: for NaN, infinite or negative responses and for n < 2.
+        ValueError: For NaN, infinite or negative responses and for n < 2.
 
     Example:
         >>> from utils.measures import sparsity
@@ -201,14 +201,14 @@ def excess_kurtosis(x: Tensor, dim: int = -1) -> Tensor:
     Source: willmore2001characterizing. Chapter 2.2.
 
     Args:
-        x: responses [..., n, ...] of either sign, in any unit.
-        dim: the axis of the n responses.
+        x: Responses [..., n, ...] of either sign, in any unit.
+        dim: The axis of the n responses.
 
     Returns:
         The kurtosis, of the shape of `x` without `dim`; NaN for a constant vector.
 
     Raises:
-        ValueError: for NaN or infinite responses and for n < 2.
+        ValueError: For NaN or infinite responses and for n < 2.
 
     Example:
         >>> from utils.measures import sparsity
@@ -225,14 +225,14 @@ def normalised_entropy(x: Tensor, dim: int = -1) -> Tensor:
     entropies. Chapter 2.2.
 
     Args:
-        x: responses [..., n, ...], non-negative, in any unit.
-        dim: the axis of the n responses.
+        x: Responses [..., n, ...], non-negative, in any unit.
+        dim: The axis of the n responses.
 
     Returns:
         The entropy, of the shape of `x` without `dim`; NaN for an all-zero vector.
 
     Raises:
-        ValueError: for NaN, infinite or negative responses and for n < 2.
+        ValueError: For NaN, infinite or negative responses and for n < 2.
 
     Example:
         >>> from utils.measures import sparsity
@@ -249,15 +249,15 @@ def active_fraction(x: Tensor, threshold: float = 0.0, dim: int = -1) -> Tensor:
     Source: willmore2001characterizing (activity sparseness). Chapter 2.2.
 
     Args:
-        x: responses [..., n, ...] of either sign.
-        threshold: what a response must exceed, in the unit of `x`.
-        dim: the axis of the n responses.
+        x: Responses [..., n, ...] of either sign.
+        threshold: What a response must exceed, in the unit of `x`.
+        dim: The axis of the n responses.
 
     Returns:
         The share, of the shape of `x` without `dim`; NaN for an all-zero vector.
 
     Raises:
-        ValueError: for NaN or infinite responses and for n < 2.
+        ValueError: For NaN or infinite responses and for n < 2.
 
     Example:
         >>> from utils.measures import sparsity
