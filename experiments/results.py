@@ -32,9 +32,17 @@ class NotWritten(Exception):
     """The disk is full, or the folder cannot be written."""
 
 
-def record_of(file: Path) -> Path:
+def record_file(file: Path) -> Path:
     """The .json that vouches for a table, .csv or packed as .csv.gz."""
     return file.with_name(file.name.removesuffix(".gz")).with_suffix(".json")
+
+
+def record_of(file: Path) -> dict:
+    """What the .json next to a table says: configuration, columns, sources and conditions.
+
+    Raises FileNotFoundError where there is none.
+    """
+    return json.loads(record_file(file).read_text())
 
 
 def file_of(name: str, rung: str, loss: float | None = None, out: Path = RESULTS) -> Path:
@@ -47,8 +55,7 @@ def file_of(name: str, rung: str, loss: float | None = None, out: Path = RESULTS
 
 def finished(file: Path) -> Counter[str]:
     """How many conditions of each model (or part) a table holds; empty where there is none."""
-    record = record_of(file)
-    held = json.loads(record.read_text())["conditions"] if record.exists() else ()
+    held = record_of(file)["conditions"] if record_file(file).exists() else ()
     return Counter(condition.split(" ")[0] for condition in held)
 
 
@@ -77,11 +84,11 @@ class Results:
 
     @property
     def _record(self) -> Path:
-        return record_of(self.file)
+        return record_file(self.file)
 
     def _resume(self) -> None:
         try:
-            record = json.loads(self._record.read_text())
+            record = record_of(self.file)
             found, columns = record["configuration"], record["columns"]
             self.sources, self.finished = record["sources"], record["conditions"]
             if self.finished:

@@ -5,12 +5,16 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from experiments.catalogue import VARIANTS
 from experiments.evidence.recorded import (
     CNN,
+    CNNS,
     SURE,
     VIT,
+    VITS,
     Recorded,
     difference,
+    judged_from,
     known_rows,
     row,
     share_row,
@@ -25,6 +29,7 @@ def _changed(
     return found[found["kind"] == kind] if kind and len(found) else found
 
 
+@judged_from("attack")
 def ba1(recorded: Recorded) -> Iterator[dict]:
     """Transformers have no adversarial advantage.
 
@@ -52,6 +57,7 @@ def ba1(recorded: Recorded) -> Iterator[dict]:
         yield row("attack", mean_over(gaps))
 
 
+@judged_from("behaviour")
 def ba2(recorded: Recorded) -> Iterator[dict]:
     """Transformers have an advantage out of distribution."""
     found = _changed(recorded, "kept")
@@ -67,6 +73,7 @@ def ba2(recorded: Recorded) -> Iterator[dict]:
         yield share_row("corruptions", pd.Series(holds, dtype=float), found["model"].nunique())
 
 
+@judged_from("cue-conflict")
 def tu1(recorded: Recorded) -> Iterator[dict]:
     """The errors of ViTs are nearer to those of humans.
 
@@ -85,6 +92,7 @@ def tu1(recorded: Recorded) -> Iterator[dict]:
         yield row("consistency", Estimate(gap, gap - half, gap + half, math.nan, models))
 
 
+@judged_from("cue-conflict")
 def tu2(recorded: Recorded) -> Iterator[dict]:
     """The shape bias of ViTs is nearer to that of humans."""
     bias, decided = (
@@ -99,6 +107,7 @@ def tu2(recorded: Recorded) -> Iterator[dict]:
     )
 
 
+@judged_from("behaviour", groups=(*VITS, *CNNS, *VARIANTS))
 def pe(recorded: Recorded) -> Iterator[dict]:
     """CNNs live on local order, and ViTs bear the permutation of patches."""
     found = _changed(recorded, "kept_above_chance", "permutation")
@@ -116,6 +125,7 @@ def pe(recorded: Recorded) -> Iterator[dict]:
             yield from known_rows((f"{blocks} tokens", gap, variant))
 
 
+@judged_from("behaviour")
 def ti(recorded: Recorded) -> Iterator[dict]:
     """CNNs are invariant to translation."""
     found = _changed(recorded, "consistency", "shift")

@@ -7,7 +7,8 @@ stands beside an assert on `verdict_of`, so that the two cannot drift apart.
 import html
 import math
 import textwrap
-from functools import cache
+from functools import cached_property
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -21,6 +22,17 @@ from experiments.evidence.table import evidence
 from experiments.results import RESULTS
 from utils.book import plotting
 
+__all__ = [
+    "box",
+    "conclusion",
+    "effects",
+    "figure",
+    "recorded",
+    "small",
+    "table",
+    "verdict_of",
+    "verdicts",
+]
 # Marks for those who see no colours, colours that keep apart for colour-blind eyes, and the ink.
 MARKS = {
     claims.SUPPORTED: ("✓", plotting.COLOURS["mixer"], "white"),
@@ -35,50 +47,6 @@ RUNG_NAMES = {
     "imagenet": "ImageNet",
     "exact": "exact",
 }
-
-
-@cache
-def recorded() -> pd.DataFrame:
-    """The evidence in results/, read once."""
-    return evidence(RESULTS)
-
-
-@cache
-def _recorded_verdicts() -> pd.DataFrame:
-    return verdicts(recorded())
-
-
-def verdicts(found: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row for every claim and rung: claim, rung, verdict, because.
-
-    found : evidence as experiments.evidence gives it (default: what is recorded). Chapter 6.
-    """
-    if found is None:
-        return _recorded_verdicts().copy()
-    return pd.DataFrame(
-        [vars(verdict) for verdict in claims.verdicts(found[list(claims.EVIDENCE)])]
-    )
-
-
-def verdict_of(claim: str, rung: str = "objects") -> str:
-    """The verdict on a claim, one of claims.VERDICTS.
-
-    KeyError for a claim or rung that the board does not have.
-    """
-    found = _recorded_verdicts().set_index(["claim", "rung"])["verdict"]
-    if (claim, rung) not in found.index:
-        raise KeyError(f"The board has no claim {claim!r} on the rung {rung!r}.")
-    return found.loc[claim, rung]
-
-
-def effects(*ids: str) -> pd.DataFrame:
-    """What was measured for some claims: quantity, variant, estimate, interval, models."""
-    found = recorded()
-    found = found[found["claim"].isin(ids or list(claims.BY_ID))]
-    names = [_criterion(row).quantity for row in found.itertuples()]
-    found = found.assign(quantity=names, interval=[_interval(row) for row in found.itertuples()])
-    shown = ["claim", "rung", "quantity", "variant", "estimate", "interval", "models"]
-    return found[shown].round(3).reset_index(drop=True)
 
 
 def _criterion(row) -> claims.Criterion:
@@ -96,31 +64,6 @@ def _interval(row) -> str:
     if math.isinf(row.low):
         return "(too few seeds for an interval)"
     return f"[{row.low:+.3f}, {row.high:+.3f}]".replace("-", "−")
-
-
-def _evidence_on(claim: str, rung: str) -> pd.DataFrame:
-    found = recorded()
-    return found[(found["claim"] == claim) & (found["rung"] == rung)]
-
-
-def _measured(verdict) -> str:
-    """Effect and interval of what decided, of a contradiction both sides; else of what comes
-    first; empty if there is none."""
-    found = _evidence_on(verdict.claim, verdict.rung).dropna(subset="estimate")
-    if not len(found):
-        return ""
-    named = found[found["criterion"].isin(verdict.because.split(", "))]
-    first = {}  # of each judgement
-    for row in (named if len(named) else found).itertuples():
-        first.setdefault(_criterion(row).rule.judge(row.estimate, row.low, row.high), row)
-    sides = {claims.MIXED: (claims.MIXED, claims.SUPPORTED, claims.NOT_SUPPORTED)}
-    decided = [first[j] for j in sides.get(verdict.verdict, (verdict.verdict,)) if j in first]
-    one, *others = decided or [*first.values()][:1]
-    said = [f"{_quantity(one)}{_effect(one)}"]
-    for row in others:
-        again = row.criterion == one.criterion
-        said.append(f"but{'' if again else f' {_quantity(row)}'}{_effect(row)}")
-    return "; ".join(said)
 
 
 def _quantity(row) -> str:
@@ -147,14 +90,6 @@ def _effect(row) -> str:
     return f"{variant}: {numbers}"
 
 
-def _rows(*ids: str) -> dict[str, pd.DataFrame]:
-    found = _recorded_verdicts()
-    chosen = ids or tuple(claims.BY_ID)
-    if unknown := [name for name in chosen if name not in claims.BY_ID]:
-        raise KeyError(f"The board has no claim {unknown[0]!r}.")
-    return {claim: found[found["claim"] == claim] for claim in chosen}
-
-
 def _because(row) -> str:
     """What decided, in the words of the rule; what is missing is said by `lacking`."""
     if row.because in ("", "not recorded on this rung"):
@@ -174,104 +109,190 @@ def _marked(rows: pd.DataFrame) -> list[str]:
     return [f"{said} on {', '.join(rungs)}" for said, rungs in by_verdict.items()]
 
 
-def table(*ids: str) -> Markdown:
-    """The board in words, one row a claim (all if none is named): mark and verdict on each rung,
-    effect and interval, what is lacking, with the commands for its first rung, and where it is
-    shown. Chapter 6."""
-    lines = ["| claim and verdicts | measured, and what is lacking |", "|---|---|"]
-    for claim, rows in _rows(*ids).items():
-        left = [f"**{claims.BY_ID[claim].statement}** ({claim})", *_marked(rows)]
-        right = []
-        for row in rows.itertuples():
-            notes = filter(None, (_measured(row), lacking(claim, row.rung)))
-            right.append(f"{RUNG_NAMES[row.rung]}: {'; '.join(notes)}.")
-        if steps := commands(claim, rows["rung"].iloc[0]):
-            right.append(f"To fill: {steps}.")
-        left.append(f"Shown in {link(claim)}")
-        lines.append(f"| {'<br>'.join(left)} | {'<br>'.join(right)} |")
-    return Markdown("\n".join(lines))
+class Board:
+    """The claims with what is recorded of them in a folder of tables, each read once."""
 
+    def __init__(self, out: Path) -> None:
+        self.out = out
 
-def box(*ids: str) -> Markdown:
-    """Claims with verdicts on each rung, and effect and interval, to close a chapter with."""
-    parts = []
-    for claim, rows in _rows(*ids).items():
-        lines = [f"**{claims.BY_ID[claim].statement}** ({claim})", *_marked(rows)]
-        measured = ((row.rung, _measured(row)) for row in rows.itertuples())
-        lines += [f"{RUNG_NAMES[rung]}: {note}" for rung, note in measured if note]
-        parts.append("\n".join(f"> {line}  " for line in lines))
-    return Markdown("\n\n".join(parts))
+    def recorded(self) -> pd.DataFrame:
+        """The evidence in the folder, read once."""
+        return self._evidence
 
+    @cached_property
+    def _evidence(self) -> pd.DataFrame:
+        return evidence(self.out)
 
-def conclusion(rung: str = "objects") -> Markdown:
-    """The claims of one rung under the five verdicts. Chapter 6."""
-    found = _recorded_verdicts()
-    found = found[found["rung"] == rung]
-    lines = []
-    for verdict, (mark, *_) in MARKS.items():
-        names = found.loc[found["verdict"] == verdict, "claim"]
-        said = " ".join(f"{claims.BY_ID[name].statement[:-1]} ({name});" for name in names)
-        lines.append(f"- {mark} **{verdict}** ({len(names)}): {said[:-1] or 'none'}.")
-    return Markdown("\n".join(lines))
+    @cached_property
+    def _verdicts(self) -> pd.DataFrame:
+        return self.verdicts(self._evidence)
 
+    def verdicts(self, found: pd.DataFrame | None = None) -> pd.DataFrame:
+        """One row for every claim and rung: claim, rung, verdict, because.
 
-def small() -> str:
-    """The claims of Hu, Zhang and Zhao with their marks, as HTML for the landing page."""
-    badge = (
-        "display:inline-block;width:1.5em;border-radius:50%;text-align:center;font-weight:bold;"
-        "line-height:1.5em;margin-right:.3em;"
-    )
+        found : evidence as experiments.evidence gives it (default: what is recorded). Chapter 6.
+        """
+        if found is None:
+            return self._verdicts.copy()
+        return pd.DataFrame(
+            [vars(verdict) for verdict in claims.verdicts(found[list(claims.EVIDENCE)])]
+        )
 
-    def marked(verdict: str, where: str) -> str:
-        mark, ground, ink = MARKS[verdict]
-        label = html.escape(f"{verdict}{where}")
+    def verdict_of(self, claim: str, rung: str = "objects") -> str:
+        """The verdict on a claim, one of claims.VERDICTS.
+
+        KeyError for a claim or rung that the board does not have.
+        """
+        found = self._verdicts.set_index(["claim", "rung"])["verdict"]
+        if (claim, rung) not in found.index:
+            raise KeyError(f"The board has no claim {claim!r} on the rung {rung!r}.")
+        return found.loc[claim, rung]
+
+    def effects(self, *ids: str) -> pd.DataFrame:
+        """What was measured for some claims: quantity, variant, estimate, interval, models."""
+        found = self._evidence
+        found = found[found["claim"].isin(ids or list(claims.BY_ID))]
+        names = [_criterion(row).quantity for row in found.itertuples()]
+        intervals = [_interval(row) for row in found.itertuples()]
+        found = found.assign(quantity=names, interval=intervals)
+        shown = ["claim", "rung", "quantity", "variant", "estimate", "interval", "models"]
+        return found[shown].round(3).reset_index(drop=True)
+
+    def table(self, *ids: str) -> Markdown:
+        """The board in words, one row a claim (all if none is named): mark and verdict on each
+        rung, effect and interval, what is lacking, with the commands for its first rung, and where
+        it is shown. Chapter 6."""
+        lines = ["| claim and verdicts | measured, and what is lacking |", "|---|---|"]
+        for claim, rows in self._rows(*ids).items():
+            left = [f"**{claims.BY_ID[claim].statement}** ({claim})", *_marked(rows)]
+            right = []
+            for row in rows.itertuples():
+                notes = filter(None, (self._measured(row), lacking(claim, row.rung, self.out)))
+                right.append(f"{RUNG_NAMES[row.rung]}: {'; '.join(notes)}.")
+            if steps := commands(claim, rows["rung"].iloc[0], self.out):
+                right.append(f"To fill: {steps}.")
+            left.append(f"Shown in {link(claim)}")
+            lines.append(f"| {'<br>'.join(left)} | {'<br>'.join(right)} |")
+        return Markdown("\n".join(lines))
+
+    def box(self, *ids: str) -> Markdown:
+        """Claims with verdicts on each rung, and effect and interval, to close a chapter with."""
+        parts = []
+        for claim, rows in self._rows(*ids).items():
+            lines = [f"**{claims.BY_ID[claim].statement}** ({claim})", *_marked(rows)]
+            measured = ((row.rung, self._measured(row)) for row in rows.itertuples())
+            lines += [f"{RUNG_NAMES[rung]}: {note}" for rung, note in measured if note]
+            parts.append("\n".join(f"> {line}  " for line in lines))
+        return Markdown("\n\n".join(parts))
+
+    def conclusion(self, rung: str = "objects") -> Markdown:
+        """The claims of one rung under the five verdicts. Chapter 6."""
+        found = self._verdicts
+        found = found[found["rung"] == rung]
+        lines = []
+        for verdict, (mark, *_) in MARKS.items():
+            names = found.loc[found["verdict"] == verdict, "claim"]
+            said = " ".join(f"{claims.BY_ID[name].statement[:-1]} ({name});" for name in names)
+            lines.append(f"- {mark} **{verdict}** ({len(names)}): {said[:-1] or 'none'}.")
+        return Markdown("\n".join(lines))
+
+    def small(self) -> str:
+        """The claims of Hu, Zhang and Zhao with their marks, as HTML for the landing page."""
+        badge = (
+            "display:inline-block;width:1.5em;border-radius:50%;text-align:center;font-weight:bold;"
+            "line-height:1.5em;margin-right:.3em;"
+        )
+
+        def marked(verdict: str, where: str) -> str:
+            mark, ground, ink = MARKS[verdict]
+            label = html.escape(f"{verdict}{where}")
+            return (
+                f'<span role="img" aria-label="{label}" title="{label}" '
+                f'style="{badge}background:{ground};color:{ink}">{mark}</span>'
+            )
+
+        lines, cell = [], "padding:.25em .3em;border-bottom:1px solid #8888;text-align:left"
+        own = [claim.id for claim in claims.CLAIMS if claim.sources == claims.HU]
+        for claim, rows in self._rows(*own).items():
+            marks = "".join(
+                marked(row.verdict, f" on {RUNG_NAMES[row.rung]}") for row in rows.itertuples()
+            )
+            statement = html.escape(claims.BY_ID[claim].statement)
+            lines.append(
+                f'<tr><td style="{cell}">{statement}</td>'
+                f'<td style="{cell};white-space:nowrap">{marks}</td></tr>'
+            )
+        legend = " ".join(
+            f'<span style="white-space:nowrap">{marked(verdict, "")}{verdict}</span>'
+            for verdict in MARKS
+        )
         return (
-            f'<span role="img" aria-label="{label}" title="{label}" '
-            f'style="{badge}background:{ground};color:{ink}">{mark}</span>'
+            f'<table style="width:100%;border-collapse:collapse;margin:0">{"".join(lines)}</table>'
+            f'<p style="font-size:.9em;margin:.6em 0">Marks from left to right: objects, CIFAR-10 '
+            f"and, where there are three, ImageNet. {legend}</p>"
         )
 
-    lines, cell = [], "padding:.25em .3em;border-bottom:1px solid #8888;text-align:left"
-    for claim, rows in _rows(*(c.id for c in claims.CLAIMS if c.sources == claims.HU)).items():
-        marks = "".join(
-            marked(row.verdict, f" on {RUNG_NAMES[row.rung]}") for row in rows.itertuples()
-        )
-        statement = html.escape(claims.BY_ID[claim].statement)
-        lines.append(
-            f'<tr><td style="{cell}">{statement}</td>'
-            f'<td style="{cell};white-space:nowrap">{marks}</td></tr>'
-        )
-    legend = " ".join(
-        f'<span style="white-space:nowrap">{marked(verdict, "")}{verdict}</span>'
-        for verdict in MARKS
-    )
-    return (
-        f'<table style="width:100%;border-collapse:collapse;margin:0">{"".join(lines)}</table>'
-        f'<p style="font-size:.9em;margin:.6em 0">Marks from left to right: objects, CIFAR-10 and, '
-        f"where there are three, ImageNet. {legend}</p>"
-    )
+    def figure(self, *ids: str) -> Figure:
+        """A mark for each claim and rung; empty where the claim is not for that rung. Chapter 6."""
+        chosen = self._rows(*ids)
+        rungs = list(RUNG_NAMES)
+        names = [textwrap.fill(claims.BY_ID[claim].statement, 42) for claim in chosen]
+        made, ax = plt.subplots(figsize=(plotting.WIDTH, 0.44 * len(chosen) + 1.4))
+        for y, rows in enumerate(chosen.values()):
+            for row in rows.itertuples():
+                mark, ground, ink = MARKS[row.verdict]
+                x = rungs.index(row.rung)
+                ax.scatter(x, y, s=300, color=ground, edgecolor="none")
+                ax.text(x, y, mark, ha="center", va="center", color=ink, weight="bold", size=13)
+        ax.set_yticks(range(len(chosen)), names, fontsize=11, linespacing=1.05)
+        ax.xaxis.tick_top()
+        ax.set_xticks(range(len(rungs)), RUNG_NAMES.values(), rotation=50, ha="left", fontsize=11)
+        ax.set(xlim=(-0.5, len(rungs) - 0.5), ylim=(len(chosen) - 0.4, -0.6))
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        handles = [
+            plt.Line2D([], [], marker="o", ms=10, ls="", color=ground, label=f"{mark} {verdict}")
+            for verdict, (mark, ground, _) in MARKS.items()
+        ]
+        made.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=11)
+        return made
+
+    def _rows(self, *ids: str) -> dict[str, pd.DataFrame]:
+        found = self._verdicts
+        chosen = ids or tuple(claims.BY_ID)
+        if unknown := [name for name in chosen if name not in claims.BY_ID]:
+            raise KeyError(f"The board has no claim {unknown[0]!r}.")
+        return {claim: found[found["claim"] == claim] for claim in chosen}
+
+    def _measured(self, verdict) -> str:
+        """Effect and interval of what decided, of a contradiction both sides; else of what comes
+        first; empty if there is none."""
+        found = self._evidence.dropna(subset="estimate")
+        found = found[(found["claim"] == verdict.claim) & (found["rung"] == verdict.rung)]
+        if not len(found):
+            return ""
+        named = found[found["criterion"].isin(verdict.because.split(", "))]
+        first = {}  # of each judgement
+        for row in (named if len(named) else found).itertuples():
+            first.setdefault(_criterion(row).rule.judge(row.estimate, row.low, row.high), row)
+        sides = {claims.MIXED: (claims.MIXED, claims.SUPPORTED, claims.NOT_SUPPORTED)}
+        decided = [first[j] for j in sides.get(verdict.verdict, (verdict.verdict,)) if j in first]
+        one, *others = decided or [*first.values()][:1]
+        said = [f"{_quantity(one)}{_effect(one)}"]
+        for row in others:
+            again = row.criterion == one.criterion
+            said.append(f"but{'' if again else f' {_quantity(row)}'}{_effect(row)}")
+        return "; ".join(said)
 
 
-def figure(*ids: str) -> Figure:
-    """A mark for every claim and rung; empty where the claim is not for that rung. Chapter 6."""
-    chosen = _rows(*ids)
-    rungs = list(RUNG_NAMES)
-    names = [textwrap.fill(claims.BY_ID[claim].statement, 42) for claim in chosen]
-    made, ax = plt.subplots(figsize=(plotting.WIDTH, 0.44 * len(chosen) + 1.4))
-    for y, rows in enumerate(chosen.values()):
-        for row in rows.itertuples():
-            mark, ground, ink = MARKS[row.verdict]
-            x = rungs.index(row.rung)
-            ax.scatter(x, y, s=300, color=ground, edgecolor="none")
-            ax.text(x, y, mark, ha="center", va="center", color=ink, weight="bold", size=13)
-    ax.set_yticks(range(len(chosen)), names, fontsize=11, linespacing=1.05)
-    ax.xaxis.tick_top()
-    ax.set_xticks(range(len(rungs)), RUNG_NAMES.values(), rotation=50, ha="left", fontsize=11)
-    ax.set(xlim=(-0.5, len(rungs) - 0.5), ylim=(len(chosen) - 0.4, -0.6))
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    handles = [
-        plt.Line2D([], [], marker="o", ms=10, ls="", color=ground, label=f"{mark} {verdict}")
-        for verdict, (mark, ground, _) in MARKS.items()
-    ]
-    made.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=11)
-    return made
+# What the chapters call.
+BOOK = Board(RESULTS)
+recorded = BOOK.recorded
+verdicts = BOOK.verdicts
+verdict_of = BOOK.verdict_of
+effects = BOOK.effects
+table = BOOK.table
+box = BOOK.box
+conclusion = BOOK.conclusion
+small = BOOK.small
+figure = BOOK.figure

@@ -1,12 +1,11 @@
 """What every recorded figure says of its numbers: images, seeds, device, commits and command."""
 
-import json
 import textwrap
 
 from matplotlib.figure import Figure
 
 from experiments.catalogue import EXPERIMENTS
-from experiments.results import RESULTS, file_of, record_of
+from experiments.results import RESULTS, file_of, record_file, record_of
 from utils.book.plotting import COLOURS
 from utils.models.architectures import Spec
 
@@ -23,11 +22,11 @@ def source(*experiments: str, rung: str = "objects") -> str:
         raise KeyError(f"There is no experiment {unknown[0]!r}; there are {known}.")
     lines = [f"Recorded on the rung {rung}"]
     for name in experiments:
-        file = record_of(file_of(name, rung, out=RESULTS))
-        if not file.exists():
+        file = file_of(name, rung, out=RESULTS)
+        if not record_file(file).exists():
             lines.append(f"{name}: not yet recorded")
             continue
-        record = json.loads(file.read_text())
+        record = record_of(file)
         about, sources = record["configuration"], record["sources"]
         specs = filter(None, (Spec.parse(c.split()[0]) for c in record["conditions"]))
         seeds = sorted({spec.seed for spec in specs})

@@ -1,7 +1,8 @@
 """The recorded tables as evidence is made of them: trends, shares and differences."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +26,18 @@ PUBLISHED = {
     for kind in (VIT, CNN)
 }
 SURE = 1.96  # standard errors over images to either side of a mean
+VITS, CNNS = ("heads", "depth"), ("cnn-depth",)  # the sweeps of each kind
+
+
+def judged_from(*experiments: str, groups: tuple[str, ...] = (*VITS, *CNNS)) -> Callable:
+    """Marks the evidence on a claim with what it is made of: the experiments whose tables it reads,
+    and the groups of the models in them."""
+
+    def mark(evidence: Callable) -> Callable:
+        evidence.experiments, evidence.groups = experiments, groups
+        return evidence
+
+    return mark
 
 
 class Recorded:
@@ -32,32 +45,32 @@ class Recorded:
 
     def __init__(self, rung: str, out: Path) -> None:
         self.rung, self.out = rung, out
-        self._tables: dict[str, pd.DataFrame | None] = {}
-        self._trends: dict[tuple[str, float | None], pd.DataFrame] = {}
+        self._read = cache(pd.read_csv)
         self._values: dict[float | None, pd.DataFrame] = {}
 
     def table(self, experiment: str) -> pd.DataFrame | None:
         """The table of an experiment, None if it is not recorded."""
-        if experiment not in self._tables:
-            file = file_of(experiment, self.rung, out=self.out)
-            self._tables[experiment] = pd.read_csv(file) if file.exists() else None
-        return self._tables[experiment]
+        file = file_of(experiment, self.rung, out=self.out)
+        return self._read(file) if file.exists() else None
+
+    def name(self, model: str) -> str:
+        """What a model is called on this rung."""
+        return model if self.rung == "objects" else f"{self.rung}/{model}"
 
     def members(self, *groups: str) -> set[str]:
         """The names of a group's models on this rung."""
-        prefix = "" if self.rung == "objects" else f"{self.rung}/"
-        return {prefix + name for group in groups for name in GROUPS[group].members()}
+        return {self.name(model) for group in groups for model in GROUPS[group].members()}
 
-    def trends(self, group: str, loss: float | None = None) -> pd.DataFrame:
-        """The slopes per doubling of a group, of models as trained or at equal loss."""
-        if (group, loss) not in self._trends:
-            self._trends[group, loss] = slopes(self.values(loss), self.rung, (group,))
-        return self._trends[group, loss]
+    def trends(
+        self, group: str, loss: float | None = None, **asked: Collection[str]
+    ) -> pd.DataFrame:
+        """The `slopes` that are asked of a group, of models as trained or at equal loss."""
+        return slopes(self.values(loss), self.rung, (group,), **asked)
 
     def values(self, loss: float | None = None) -> pd.DataFrame:
         """One number for every model, measure and scope, as trained or at equal loss."""
         if loss not in self._values:
-            self._values[loss] = values(self.rung, loss, self.out)
+            self._values[loss] = values(self.rung, loss, self.out, read=self._read)
         return self._values[loss]
 
     def equal_loss(self, group: str) -> float | None:
@@ -87,8 +100,7 @@ class Recorded:
         if self.rung == "imagenet":
             names = PUBLISHED.get(name, ())
         else:
-            prefix = "" if self.rung == "objects" else f"{self.rung}/"
-            names = [prefix + name, *(f"{prefix}{name}-s{seed}" for seed in range(1, 10))]
+            names = [self.name(name), *(self.name(f"{name}-s{seed}") for seed in range(1, 10))]
         return [float(found[n]) for n in names if n in found.index and not math.isnan(found[n])]
 
     def mean(self, name: str, found: pd.Series) -> Estimate | None:

@@ -8,15 +8,18 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from experiments.catalogue import IMAGENET
+from experiments.catalogue import IMAGENET, VARIANTS
 from experiments.evidence.recorded import (
     CNN,
+    CNNS,
     EXACT,
     SURE,
     VIT,
+    VITS,
     Recorded,
     difference,
     exact,
+    judged_from,
     known_rows,
     row,
     share_row,
@@ -38,6 +41,7 @@ def _contrasts(recorded: Recorded, of, plus: str, minus: str) -> tuple:
     return tuple(difference(*pair) for pair in each)
 
 
+@judged_from("similarity")
 def ra1(recorded: Recorded) -> Iterator[dict]:
     """The layers of a ViT are more uniform than those of a CNN."""
 
@@ -60,6 +64,7 @@ def _off_diagonal(found: pd.DataFrame) -> float:
     return float(values[~np.eye(len(values), dtype=bool)].mean())
 
 
+@judged_from("similarity")
 def ra2(recorded: Recorded) -> Iterator[dict]:
     """Early layers of a ViT mix local and global heads."""
     found = recorded.numbers("similarity", "relative_distance")
@@ -78,6 +83,7 @@ def ra2(recorded: Recorded) -> Iterator[dict]:
         yield from known_rows((criterion, recorded.mean(VIT, values), "main"))
 
 
+@judged_from("representation")
 def ra3(recorded: Recorded) -> Iterator[dict]:
     """Skip connections carry features far, in ViTs above all."""
     found = recorded.numbers("representation", "skip_fall")
@@ -90,6 +96,7 @@ def ra3(recorded: Recorded) -> Iterator[dict]:
     yield from known_rows(("skip", recorded.mean(VIT, falls), "main"), ("family", gap, "main"))
 
 
+@judged_from("representation", groups=(*VITS, *CNNS, *VARIANTS))
 def ra4(recorded: Recorded) -> Iterator[dict]:
     """ViTs keep location, and pooling loses it."""
     found = recorded.numbers("representation", "location")
@@ -101,6 +108,7 @@ def ra4(recorded: Recorded) -> Iterator[dict]:
         yield from known_rows((criterion, difference(vit, recorded.seeds(other, found)), "main"))
 
 
+@judged_from("pairs", groups=(*VITS, *CNNS, "data"))
 def ra5(recorded: Recorded) -> Iterator[dict]:
     """The size of the training set shapes late layers most."""
     found = recorded.numbers("pairs", "matched_cka")
@@ -121,6 +129,7 @@ def ra5(recorded: Recorded) -> Iterator[dict]:
         yield row("late", mean_over(falls))
 
 
+@judged_from("pairs", groups=(*VITS, *CNNS, "variants"))
 def ra6(recorded: Recorded) -> Iterator[dict]:
     """MLP-Mixer is nearer to ViT than to ResNet."""
     found = recorded.numbers("pairs", "matched_cka")
@@ -131,6 +140,7 @@ def ra6(recorded: Recorded) -> Iterator[dict]:
     yield from known_rows(("nearness", gap, "main"))
 
 
+@judged_from("representation")
 def ra7(recorded: Recorded) -> Iterator[dict]:
     """The receptive fields of ViTs are global early."""
 
@@ -147,6 +157,7 @@ def ra7(recorded: Recorded) -> Iterator[dict]:
     )
 
 
+@judged_from("representation")
 def pk(recorded: Recorded) -> Iterator[dict]:
     """Attention is a low-pass filter, convolution a high-pass filter."""
     found = recorded.numbers("representation", "frequency")
@@ -160,6 +171,7 @@ def pk(recorded: Recorded) -> Iterator[dict]:
             yield share_row(kind, passes[chosen], found.loc[chosen, "model"].nunique())
 
 
+@judged_from("convolution", groups=())
 def co(recorded: Recorded) -> Iterator[dict]:
     """Attention can be a convolution."""
     table = recorded.table("convolution") if recorded.rung == EXACT else None

@@ -3,7 +3,6 @@
 Every sentence with a number is computed. The verdicts on the claims are the book's (chapter 6).
 """
 
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 
 from experiments.evidence.trends import FEW, trends
 from experiments.groups import declared_on
-from experiments.results import RESULTS
+from experiments.results import RESULTS, record_of
 from experiments.tasks import textures
 from experiments.training.recipes import LOSS_LEVELS
 from utils.measures.statistics import rank_trend
@@ -87,7 +86,7 @@ def _tables(out: Path) -> str:
         "|---|---|---|---|---|---|",
     ]
     for file in sorted(out.rglob("*.json")):
-        record = json.loads(file.read_text())
+        record = record_of(file)
         done = record["conditions"]
         models = {name.split(" ")[0] for name in done} if file.parent != out else "–"
         seconds = sum(each["seconds"] for each in done.values())

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import curve_fit
 
-from experiments.evidence.recorded import Recorded, difference, exact, row, share_row
+from experiments.evidence.recorded import Recorded, difference, exact, judged_from, row, share_row
 from experiments.groups import BUDGETS
 from utils.models import zoo
 
 
+@judged_from("accuracy", groups=("compute",))
 def zh(recorded: Recorded) -> Iterator[dict]:
     """Hybrids of convolution and attention win at equal budget."""
     accuracy = recorded.numbers("accuracy", "accuracy").set_index("model")["value"]
@@ -25,6 +26,7 @@ def zh(recorded: Recorded) -> Iterator[dict]:
     yield share_row("budgets", pd.Series(wins, dtype=float), 3 * len(BUDGETS))
 
 
+@judged_from("accuracy", groups=("compute",))
 def sm1(recorded: Recorded) -> Iterator[dict]:
     """At equal compute, CNNs and ViTs reach the same accuracy."""
     accuracy = recorded.numbers("accuracy", "accuracy").set_index("model")["value"]
@@ -36,6 +38,7 @@ def sm1(recorded: Recorded) -> Iterator[dict]:
         yield row("parity", max(gaps, key=lambda gap: abs(gap.estimate)))
 
 
+@judged_from("accuracy", groups=("compute",))
 def sm2(recorded: Recorded) -> Iterator[dict]:
     """Loss falls as a power of compute: the worse of ViT and CNN."""
     loss = recorded.numbers("accuracy", "cross_entropy").set_index("model")["value"]
@@ -46,8 +49,7 @@ def sm2(recorded: Recorded) -> Iterator[dict]:
         if not all(each):
             return
         y = np.array([np.mean(values) for values in each])
-        prefix = "" if recorded.rung == "objects" else f"{recorded.rung}/"
-        x = np.array([built[prefix + name]["flops"] for name in names], dtype=float)
+        x = np.array([built[recorded.name(name)]["flops"] for name in names], dtype=float)
         slope, intercept = np.polyfit(np.log(x[:-1]), np.log(y[:-1]), 1)
         errors.append(abs(math.exp(intercept + slope * math.log(x[-1])) / y[-1] - 1))
         offsets.append(_aicc(x, y, offset=False) - _aicc(x, y, offset=True))

@@ -22,10 +22,12 @@ from experiments.evidence import representation, rules, scale, sparsity
 from experiments.evidence import table as first
 from experiments.evidence.recorded import (
     CNN,
+    CNNS,
     EXACT,
     PUBLISHED,
     SURE,
     VIT,
+    VITS,
     Recorded,
     exact,
     known_rows,
@@ -63,7 +65,6 @@ OTHERWISE = {"N": {"in KL": "N"}, HALF: {"on the margin": f"{HALF}, margin"}}
 ATTENTION = dict(unit="attention", scope="all", replaced_by="renormalise")
 BLOCKS = ("1/3", "2/3", "last")
 IN_GROUPS = dict(unit="group", replaced_by="mean")
-VITS, CNNS = ("heads", "depth"), ("cnn-depth",)
 DATA = (3, 10, 30, 100)  # per cent of the training images
 
 
@@ -73,7 +74,7 @@ class Second(Recorded):
     def values(self, loss: float | None = None, order: str = "own") -> pd.DataFrame:
         """As `Recorded.values`, with the logarithm of f₅₀⁺, and its mean over single layers."""
         if (loss, order) not in self._values:
-            found = values(self.rung, loss, self.out, PROFILES, order)
+            found = values(self.rung, loss, self.out, PROFILES, order, self._read)
             half = found["measure"].str.startswith(HALF).fillna(False).astype(bool)
             shares = found.loc[half, "value"].astype(float)
             found.loc[half, "value"] = np.log2(shares.where(shares > 0))
@@ -278,12 +279,11 @@ def hu8(recorded: Second) -> Iterator[dict]:
 def hu10(recorded: Second) -> Iterator[dict]:
     """Transformers have less bias for vision: one point for each pair of equal seed and share."""
     found = recorded.numbers("accuracy", "accuracy").set_index("model")["value"]
-    prefix = "" if recorded.rung == "objects" else f"{recorded.rung}/"
     shares, gaps = [], []
     for n in DATA:
         ending = "" if n == max(DATA) else f"-n{n}"
         for seed in ("", *(f"-s{i}" for i in range(1, 10))):
-            cnn, vit = (f"{prefix}{name}{ending}{seed}" for name in (CNN, VIT))
+            cnn, vit = (recorded.name(f"{name}{ending}{seed}") for name in (CNN, VIT))
             if {cnn, vit} <= set(found.index):
                 shares.append(n)
                 gaps.append(100 * (found[cnn] - found[vit]))
@@ -394,11 +394,12 @@ def ra5(recorded: Second) -> Iterator[dict]:
     if not {"early", "late"} <= set(means.columns):
         return
     change = means["late"] - means["early"]
-    prefix = "" if recorded.rung == "objects" else f"{recorded.rung}/"
     falls: dict[str, list[float]] = {}
     for kind in (VIT, CNN):
         seeds = ["", *(f"-s{i}" for i in range(1, 10))]
-        part, whole = ({s: f"{prefix}{kind}{end}{s}" for s in seeds} for end in ("-n10", ""))
+        part, whole = (
+            {seed: recorded.name(f"{kind}{end}{seed}") for seed in seeds} for end in ("-n10", "")
+        )
         for seed in seeds:
             pairs = [
                 (change.get((part[seed], whole[other])), _either(change, whole[seed], whole[other]))
@@ -566,13 +567,13 @@ def sm2(recorded: Second) -> Iterator[dict]:
     """Loss falls as a power of compute: the worse of ViT and CNN."""
     loss = recorded.numbers("accuracy", "cross_entropy").set_index("model")["value"]
     built = zoo.manifest()
-    prefix = "" if recorded.rung == "objects" else f"{recorded.rung}/"
     errors, offsets, models = [], [], 0
     for names in list(zip(*BUDGETS, strict=True))[:2]:
         each = [recorded.seeds(name, loss) for name in names]
-        if not all(each) or not all(prefix + name in built for name in names):
+        own = [recorded.name(name) for name in names]
+        if not (all(each) and set(own) <= set(built)):
             return
-        flops = np.array([built[prefix + name]["flops"] for name in names], dtype=float)
+        flops = np.array([built[name]["flops"] for name in own], dtype=float)
         errors.append(extrapolation(flops, each))
         x = np.repeat(flops, [len(seeds) for seeds in each])
         y = np.concatenate(each)

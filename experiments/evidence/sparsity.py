@@ -6,12 +6,13 @@ from dataclasses import replace
 import pandas as pd
 
 from experiments.catalogue import PINNED_CNNS, PINNED_VITS
-from experiments.evidence.recorded import SURE, Recorded, row, share_row
+from experiments.evidence.recorded import CNNS, SURE, VITS, Recorded, judged_from, row, share_row
 from experiments.evidence.trends import FEW, HELD, SOME
 from utils.measures.statistics import Estimate, mean_over, slope_per_doubling, slope_shrinkage
 from utils.models.architectures import Spec
 
 SCOPES = {"all": "all layers", "2/3": "block at two thirds"}
+PLACES = dict(scope=tuple(SCOPES), replaced_by=("", "zero"), weights=("trained",))
 
 
 def _layers(table: pd.DataFrame, quantity: str, models: set[str], unit: str) -> pd.DataFrame:
@@ -30,6 +31,7 @@ def _beside_random(found: pd.DataFrame, above: float, by: float) -> pd.Series:
     return (value["trained"] - SURE * error["trained"] > above) & (difference - SURE * spread >= by)
 
 
+@judged_from("sparseness", groups=VITS)
 def hu1(recorded: Recorded) -> Iterator[dict]:
     """Attention is sparse."""
     table = recorded.table("sparseness")
@@ -42,6 +44,7 @@ def hu1(recorded: Recorded) -> Iterator[dict]:
         yield share_row("layers", _beside_random(found, 0.5, 0.1), models)
 
 
+@judged_from("representation", groups=VITS)
 def hu2(recorded: Recorded) -> Iterator[dict]:
     """Heads agree with one another, and so do neighbouring layers."""
     vits = recorded.members("heads", "depth") | set(PINNED_VITS)
@@ -65,6 +68,7 @@ def hu2(recorded: Recorded) -> Iterator[dict]:
             yield row(criterion, mean, variant)
 
 
+@judged_from("ablation-heads-all", "ablation-depth-all", groups=VITS)
 def hu3(recorded: Recorded) -> Iterator[dict]:
     """The units with the largest responses matter more than random ones."""
     vits = recorded.members("heads", "depth") | set(PINNED_VITS)
@@ -96,7 +100,7 @@ def _matched(recorded: Recorded, group: str, units: dict[str, str]) -> Iterator[
     for at, loss in (("equal epochs", None), ("equal loss", recorded.equal_loss(group))):
         if at == "equal loss" and loss is None:
             continue
-        found = recorded.trends(group, loss)
+        found = recorded.trends(group, loss, measure=("N", "K"), unit=tuple(units), **PLACES)
         for measure in ("N", "K"):
             for scope, name in SCOPES.items():
                 for unit, ending in units.items():
@@ -106,20 +110,23 @@ def _matched(recorded: Recorded, group: str, units: dict[str, str]) -> Iterator[
                         yield row("trend", slope, f"{measure}, {name}, {at}{ending}")
 
 
+@judged_from("ablation-depth", "ablation-depth-all", groups=("depth",))
 def hu4(recorded: Recorded) -> Iterator[dict]:
     """Deeper ViTs are sparser."""
     yield from _matched(recorded, "depth", {"attention": ""})
 
 
+@judged_from("ablation-cnn", "ablation-cnn-all", groups=CNNS)
 def hu5(recorded: Recorded) -> Iterator[dict]:
     """Deeper CNNs are sparser."""
     units = {"position": ", positions", "unit": ", ReLU units"}
     yield from _matched(recorded, "cnn-depth", units)
 
 
+@judged_from("sparseness", "ablation-heads", "ablation-heads-all", groups=("decoupled", "heads"))
 def hu6(recorded: Recorded) -> Iterator[dict]:
     """Too many heads make a ViT less sparse."""
-    found = recorded.trends("decoupled")
+    found = recorded.trends("decoupled", measure=("N", "K", "Gini, per head"), **PLACES)
     for heads in (FEW, SOME):
         for measure in ("N", "K"):
             for scope, name in SCOPES.items():
@@ -131,15 +138,17 @@ def hu6(recorded: Recorded) -> Iterator[dict]:
         if slope is not None:
             yield row("decoupled", slope, f"Gini, {heads}")
     chosen = dict(measure="N", unit="attention", scope="all", replaced_by="zero")
-    slope = _slope(recorded.trends("heads"), **chosen)
+    slope = _slope(recorded.trends("heads", measure=("N",), **PLACES), **chosen)
     if slope is not None:
         yield row("fixed width", slope)
 
 
+@judged_from("sparseness", "ablation-heads", "ablation-heads-all", groups=("decoupled",))
 def hu7(recorded: Recorded) -> Iterator[dict]:
     """More heads are less sparse because the effects of units overlap."""
     chosen = dict(measure="placement overlap O", unit="class", scope="all")
-    slope = _slope(recorded.trends("decoupled"), **chosen)
+    found = recorded.trends("decoupled", measure=("placement overlap O",), **PLACES)
+    slope = _slope(found, **chosen)
     if slope is None:
         return
     yield row("overlap", slope)
@@ -162,6 +171,7 @@ def hu7(recorded: Recorded) -> Iterator[dict]:
     yield row("keeping", mean_over(wide["I_keep"]))
 
 
+@judged_from("sparseness", groups=CNNS)
 def hu8(recorded: Recorded) -> Iterator[dict]:
     """The neurons of CNNs are sparse."""
     table = recorded.table("sparseness")
@@ -184,6 +194,7 @@ def hu8(recorded: Recorded) -> Iterator[dict]:
         yield share_row("layers", _beside_random(gini, 0.5, 0.05) & few, models)
 
 
+@judged_from("accuracy", groups=("data", "depth", "cnn-depth"))
 def hu10(recorded: Recorded) -> Iterator[dict]:
     """Transformers have less bias for vision."""
     found = recorded.numbers("accuracy", "accuracy").set_index("model")["value"]

@@ -4,8 +4,9 @@ Every number is of trained models: one point each, intervals over seeds and size
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -57,19 +58,21 @@ def values(
     out: Path = RESULTS,
     profiles: Mapping[str, str] = OF_PROFILES,
     order: str = "own",
+    read: Callable[[Path], pd.DataFrame] = pd.read_csv,
 ) -> pd.DataFrame:
     """One row for every model and number: model, KEYS, value; what is not recorded yet is left out.
 
     scope : one of layers.SCOPES; of sparseness "all" is the mean over layers, of ablations all
         layers at once. loss : of models at equal loss, as `replicate` recorded them
     profiles : quantity of an ablation → measure; order : by which the units were ablated
+    read : the table of a file
     """
     parts = [pd.DataFrame(columns=["model", *KEYS, "value"])]
     for name, declared in EXPERIMENTS.items():
         file = file_of(name, rung, loss, out)
         if not file.exists():
             continue
-        table = pd.read_csv(file)
+        table = read(file)
         if declared.command == "ablate":
             orders = table["ordered_by"].fillna("own") if "ordered_by" in table else "own"
             chosen = table[table["quantity"].isin(profiles) & (orders == order)]
@@ -86,8 +89,10 @@ def _by_scope(table: pd.DataFrame) -> Iterator[dict]:
     """From rows for every layer and head to one for every scope, the mean over its layers."""
     keys = ["model", "weights", "quantity", "unit"]
     layers = table.groupby([*keys, "layer"], sort=False)["value"].mean()  # over heads
-    for (model, weights, quantity, unit), values in layers.groupby(keys, sort=False):
-        by_layer = dict(zip(values.index.get_level_values("layer"), values, strict=True))
+    of_model: dict[tuple, dict[str, float]] = {}
+    for (*key, layer), value in layers.items():
+        of_model.setdefault(tuple(key), {})[layer] = value
+    for (model, weights, quantity, unit), by_layer in of_model.items():
         for scope in SCOPES:
             known = [by_layer[layer] for layer in at_scope(list(by_layer), scope)]
             known = [value for value in known if not math.isnan(value)]
@@ -107,39 +112,48 @@ def trends(rung: str, loss: float | None = None, out: Path = RESULTS) -> pd.Data
     return slopes(values(rung, loss, out), rung, SWEEPS)
 
 
-def slopes(found: pd.DataFrame, rung: str, groups: Iterable[str]) -> pd.DataFrame:
+def slopes(
+    found: pd.DataFrame, rung: str, groups: Iterable[str], **asked: Collection[str]
+) -> pd.DataFrame:
     """The slope per doubling of heads or depth of each group, measure and scope.
 
-    found : as `values` gives it. Columns group, varied, range, KEYS, missing (designs of the
+    found : as `values` gives it; asked : one of KEYS → those of its values that are wanted, all
+    where it is not named. Columns group, varied, range, KEYS, missing (designs of the
     group without a recorded model), models (with a value), undefined (recorded without one),
     slope, low, high, p, detectable (see statistics.slope_per_doubling, at an equal size of HELD;
     NaN where the models with a value are too few or too alike), their sizes and values.
     """
-    rows = []
-    for group in groups:
-        varied = SWEEPS[group]
-        designs = [Spec.parse(name) for name in GROUPS[group].names]
-        declared = {spec.design: float(getattr(spec, varied)) for spec in designs}
-        own = found.assign(design=found["model"].map(lambda name: _design(name, rung)))
-        own = own[own["design"].isin(declared)]
-        own = own.assign(size=own["design"].map(declared))
-        if group in HELD:
-            held = {spec.design: getattr(spec, HELD[group]) for spec in designs}
-            own = own.assign(held=own["design"].map(held))
-        measured = {of: own.groupby(list(of))["design"].agg(set) for of in (ABLATED, TOGETHER)}
-        for label, least in {FEW: 1, SOME: 4}.items() if varied == "heads" else [(FEW, 1)]:
-            wanted = {name for name, size in declared.items() if size >= least}
-            for keys, models in own[own["size"] >= least].groupby(KEYS, sort=False):
-                about = {"group": group, "varied": varied, "range": label}
-                about |= dict(zip(KEYS, keys, strict=True))
-                # What was measured of a model may lack one number: the average of a single head.
-                of = ABLATED if about["replaced_by"] else TOGETHER
-                about["missing"] = len(wanted - measured[of][tuple(about[key] for key in of)])
-                rows.append(about | _trend(models))
+    rows = [line for group in groups for line in _lines(found, rung, group, asked)]
     about = ["group", "varied", "range", *KEYS, "missing", "models", "undefined"]
     return pd.DataFrame(rows, columns=[*about, *NUMBERS, "sizes", "values"])
 
 
+def _lines(
+    found: pd.DataFrame, rung: str, group: str, asked: Mapping[str, Collection[str]]
+) -> Iterator[dict]:
+    designs = [Spec.parse(name) for name in GROUPS[group].names]
+    sizes = {spec.design: float(getattr(spec, SWEEPS[group])) for spec in designs}
+    own = found.assign(design=[_design(name, rung) for name in found["model"]])
+    own = own[own["design"].isin(sizes)]
+    own = own.assign(size=own["design"].map(sizes))
+    if group in HELD:
+        held = {spec.design: getattr(spec, HELD[group]) for spec in designs}
+        own = own.assign(held=own["design"].map(held))
+    measured = {of: own.groupby(list(of))["design"].agg(set) for of in (ABLATED, TOGETHER)}
+    for column, wanted in asked.items():
+        own = own[own[column].isin(wanted)]
+    for label, least in {FEW: 1, SOME: 4}.items() if SWEEPS[group] == "heads" else [(FEW, 1)]:
+        wanted = {name for name, size in sizes.items() if size >= least}
+        for keys, models in own[own["size"] >= least].groupby(KEYS, sort=False):
+            about = {"group": group, "varied": SWEEPS[group], "range": label}
+            about |= dict(zip(KEYS, keys, strict=True))
+            # What was measured of a model may lack one number: the average of a single head.
+            of = ABLATED if about["replaced_by"] else TOGETHER
+            about["missing"] = len(wanted - measured[of][tuple(about[key] for key in of)])
+            yield about | _trend(models)
+
+
+@cache
 def _design(model: str, rung: str) -> str | None:
     spec = Spec.parse(model)
     return spec.design if spec is not None and spec.rung == rung else None

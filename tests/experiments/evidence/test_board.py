@@ -10,31 +10,19 @@ import pytest
 
 from experiments.catalogue import EXPERIMENTS
 from experiments.evidence import board, claims, progress
+from experiments.evidence.board import Board
 from experiments.evidence.recorded import Recorded
 from experiments.evidence.table import CLAIMS, evidence
 from experiments.groups import GROUPS
 from experiments.tasks.standalone import STANDALONE
 
 CHAPTERS = Path(__file__).resolve().parents[3] / "chapters"
-CACHED = (
-    board.recorded,
-    board._recorded_verdicts,
-    progress._done,
-    progress._progress,
-    progress.commands,
-)
 
 
 @pytest.fixture
-def results(tmp_path, monkeypatch):
-    """An empty folder of tables, which the board reads instead of the book's."""
-    for module in (board, progress):
-        monkeypatch.setattr(module, "RESULTS", tmp_path)
-    for cached in CACHED:
-        cached.cache_clear()
-    yield tmp_path
-    for cached in CACHED:
-        cached.cache_clear()
+def shown(tmp_path):
+    """The board of a folder without tables; they are read once one of them is asked for."""
+    return Board(tmp_path)
 
 
 def write(folder, experiment, rows, conditions=()):
@@ -74,8 +62,8 @@ def lines(shown) -> list[str]:
     return [line for line in shown.data.splitlines() if line.startswith("| **")]
 
 
-def test_every_claim_is_on_the_board_once_with_a_verdict_for_each_of_its_rungs(results):
-    rows = lines(board.table())
+def test_every_claim_is_on_the_board_once_with_a_verdict_for_each_of_its_rungs(shown):
+    rows = lines(shown.table())
     assert len(rows) == len(claims.CLAIMS)
     for claim, row in zip(claims.CLAIMS, rows, strict=True):
         assert f"**{claim.statement}** ({claim.id})" in row
@@ -83,49 +71,50 @@ def test_every_claim_is_on_the_board_once_with_a_verdict_for_each_of_its_rungs(r
         assert re.search(rf"\*\*not tested here\*\*.* on {', '.join(names)}<br>", row)
 
 
-def test_what_is_not_tested_has_a_reason_or_says_what_is_lacking(results):
-    for claim in claims.CLAIMS:
-        for rung in claim.rungs:
-            assert progress.lacking(claim.id, claims.RUNGS[rung])
-    assert progress.lacking("hu9", "objects") == claims.BY_ID["hu9"].reason
-    assert progress.lacking("zh", "cifar10") == "none of its models is trained here"
-    assert progress.lacking("hu6", "cifar10").endswith(
-        "group decoupled is not declared on this rung"
-    )
-    assert "group" not in progress.lacking("hu6", "objects") + progress.lacking("hu1", "cifar10")
+def test_what_is_not_tested_has_a_reason_or_says_what_is_lacking(tmp_path):
+    lacking = {
+        (claim.id, rung): progress.lacking(claim.id, rung, tmp_path)
+        for claim in claims.CLAIMS
+        for rung in (claims.RUNGS[letter] for letter in claim.rungs)
+    }
+    assert all(lacking.values())
+    assert lacking["hu9", "objects"] == claims.BY_ID["hu9"].reason
+    assert lacking["zh", "cifar10"] == "none of its models is trained here"
+    assert lacking["hu6", "cifar10"].endswith("group decoupled is not declared on this rung")
+    assert "group" not in lacking["hu6", "objects"] + lacking["hu1", "cifar10"]
 
 
-def test_a_verdict_shown_is_the_one_that_the_rules_give(results):
-    sparse_attention(results)
-    strong_units(results)
-    found = evidence(results)[list(claims.EVIDENCE)]
+def test_a_verdict_shown_is_the_one_that_the_rules_give(shown):
+    sparse_attention(shown.out)
+    strong_units(shown.out)
+    found = evidence(shown.out)[list(claims.EVIDENCE)]
     expected = {(v.claim, v.rung): v.verdict for v in claims.verdicts(found)}
     assert expected["hu1", "objects"] == claims.SUPPORTED
-    shown = board.verdicts().set_index(["claim", "rung"])["verdict"].to_dict()
-    assert shown == expected
-    assert all(board.verdict_of(*place) == verdict for place, verdict in expected.items())
+    found = shown.verdicts().set_index(["claim", "rung"])["verdict"].to_dict()
+    assert found == expected
+    assert all(shown.verdict_of(*place) == verdict for place, verdict in expected.items())
     for claim in claims.CLAIMS:
-        text = board.box(claim.id).data
+        text = shown.box(claim.id).data
         for rung in claim.rungs:
             name = board.RUNG_NAMES[claims.RUNGS[rung]]
             verdict = expected[claim.id, claims.RUNGS[rung]]
             assert re.search(rf"\*\*{verdict}\*\*.* on .*{name}", text)
 
 
-def test_an_effect_is_shown_with_its_interval_and_its_models(results):
-    strong_units(results)
-    row = board.recorded().query("claim == 'hu3' and variant == 'zero'").iloc[0]
+def test_an_effect_is_shown_with_its_interval_and_its_models(shown):
+    strong_units(shown.out)
+    row = shown.recorded().query("claim == 'hu3' and variant == 'zero'").iloc[0]
     interval = f"[{row.low:+.3f}, {row.high:+.3f}]"
-    assert f"(zero): **+0.500** {interval}, 3 models" in board.box("hu3").data
-    assert interval in board.effects("hu3")["interval"].tolist()
+    assert f"(zero): **+0.500** {interval}, 3 models" in shown.box("hu3").data
+    assert interval in shown.effects("hu3")["interval"].tolist()
 
 
-def test_a_share_is_shown_without_an_interval(results):
-    sparse_attention(results)
-    assert "**1.000** (a share, no interval), 2 models" in board.box("hu1").data
+def test_a_share_is_shown_without_an_interval(shown):
+    sparse_attention(shown.out)
+    assert "**1.000** (a share, no interval), 2 models" in shown.box("hu1").data
 
 
-def test_of_a_contradiction_both_sides_are_shown_and_nothing_else(results):
+def test_of_a_contradiction_both_sides_are_shown_and_nothing_else(shown):
     rows = [
         {"model": f"{model}-s{seed}".removesuffix("-s0"), "weights": "trained"}
         | {"quantity": quantity, "value": value + 0.01 * seed}
@@ -133,33 +122,33 @@ def test_of_a_contradiction_both_sides_are_shown_and_nothing_else(results):
         for seed in range(3)
         for quantity, value in (("shape_bias", bias), ("decided", decided))
     ]
-    write(results, "cue-conflict", rows)
-    shown = board.box("tu2").data
-    assert "because of: decided" in shown
+    write(shown.out, "cue-conflict", rows)
+    said = shown.box("tu2").data
+    assert "because of: decided" in said
     # Not the difference of the biases, which passes.
-    assert "share of decided trials (ViT): **+0.910** [+0.885, +0.935], 3 models; but" in shown
-    assert "; but (CNN): **+0.210**" in shown
-    assert shown.count("**+") == 2
+    assert "share of decided trials (ViT): **+0.910** [+0.885, +0.935], 3 models; but" in said
+    assert "; but (CNN): **+0.210**" in said
+    assert said.count("**+") == 2
 
 
-def test_a_criterion_that_refers_to_the_one_before_is_shown_after_it(results):
+def test_a_criterion_that_refers_to_the_one_before_is_shown_after_it(shown):
     rows = [
         {"model": name, "weights": "trained", "quantity": "skip_fall", "unit": unit, "value": value}
         for name, skip in (("vit-d6-h4", 0.4), ("vit-d6-h4-s1", 0.41), ("resnet-d20", 0.5))
         for unit, value in (("block", 0.1), ("skip", skip))
     ]
-    write(results, "representation", rows)
-    assert "whole block removed; the same, ViT − ResNet: **−0.095**" in board.box("ra3").data
+    write(shown.out, "representation", rows)
+    assert "whole block removed; the same, ViT − ResNet: **−0.095**" in shown.box("ra3").data
 
 
 @pytest.mark.parametrize(
-    ("quantity", "shown"),
+    ("quantity", "said"),
     [
         ("slope of the lengths, width / 2", "slope of the lengths, width / 2"),
         ("the same of the lengths", "slope of the widths; the same of the lengths"),
     ],
 )
-def test_a_fallback_is_shown_in_its_own_words(quantity, shown, monkeypatch):
+def test_a_fallback_is_shown_in_its_own_words(quantity, said, monkeypatch):
     rule = claims.Effect(+1, 0.1)
     criteria = tuple(
         claims.Criterion(name, words, rule)
@@ -171,60 +160,59 @@ def test_a_fallback_is_shown_in_its_own_words(quantity, shown, monkeypatch):
     rows = pd.DataFrame(
         [{"claim": claim.id, "criterion": c.name} for c in (*criteria, fallback)]
     ).itertuples()
-    assert [board._quantity(row) for row in rows] == [*(c.quantity for c in criteria), shown]
+    assert [board._quantity(row) for row in rows] == [*(c.quantity for c in criteria), said]
 
 
-def test_seeds_that_agree_to_the_last_digit_have_an_interval_all_the_same(results):
+def test_seeds_that_agree_to_the_last_digit_have_an_interval_all_the_same(shown):
     rows = [
         {"model": f"{model}{seed}", "weights": "trained", "quantity": quantity, "value": value}
         for model, bias in (("vit-d6-h4", 0.5), ("resnet-d20", 0.25))
         for seed in ("", "-s1")
         for quantity, value in (("shape_bias", bias), ("decided", 0.9))
     ]
-    write(results, "cue-conflict", rows)
-    assert "**+0.250** [+0.250, +0.250], 4 models" in board.box("tu2").data
+    write(shown.out, "cue-conflict", rows)
+    assert "**+0.250** [+0.250, +0.250], 4 models" in shown.box("tu2").data
 
 
-def test_a_model_counts_once_all_its_conditions_are_recorded(results):
-    sparse_attention(results)
+def test_a_model_counts_once_all_its_conditions_are_recorded(shown):
+    sparse_attention(shown.out)
     declared = {m for name in ("heads", "depth") for m in GROUPS[name].members()}
-    assert progress.lacking("hu1", "objects") == f"1 of {len(declared)} models recorded"
+    assert progress.lacking("hu1", "objects", shown.out) == f"1 of {len(declared)} models recorded"
 
 
-def test_a_claim_lacks_nothing_once_every_condition_is_recorded(results, monkeypatch):
+def test_a_claim_lacks_nothing_once_every_condition_is_recorded(tmp_path, monkeypatch):
     declared = EXPERIMENTS["sparseness"]
     models = [m for m in declared.models("objects") if m in GROUPS["cnn-depth"].members()]
     conditions = [f"{m} {i}" for m in models for i in range(declared.count(m))]
     monkeypatch.setattr(progress.zoo, "manifest", lambda: dict.fromkeys(models))
-    assert progress.commands("hu8") == "`replicate sparseness`"
-    (results / "objects").mkdir()
-    (results / "objects/sparseness.json").write_text(
-        json.dumps({"conditions": dict.fromkeys(conditions)})
-    )
-    for cached in CACHED:
-        cached.cache_clear()
-    assert progress.commands("hu8") == ""
+    assert progress.commands("hu8", out=tmp_path / "before") == "`replicate sparseness`"
+    (tmp_path / "after").mkdir()
+    write(tmp_path / "after", "sparseness", [], conditions)
+    assert progress.commands("hu8", out=tmp_path / "after") == ""
 
 
-def test_commands_train_first_and_end_at_equal_loss(results, monkeypatch):
+def test_commands_train_first_and_end_at_equal_loss(tmp_path, monkeypatch):
     monkeypatch.setattr(progress.zoo, "manifest", dict)
-    assert progress.commands("hu5", "cifar10") == (
+    assert progress.commands("hu5", "cifar10", tmp_path) == (
         "`train --group cifar10`, then "
         "`replicate ablation-cnn ablation-cnn-all --rung cifar10`, then "
         "`replicate ablation-cnn ablation-cnn-all --rung cifar10 --loss NATS`"
     )
-    assert progress.commands("ra1", "imagenet") == (
+    assert progress.commands("ra1", "imagenet", tmp_path) == (
         "`replicate similarity --rung imagenet --data photographs/`"
     )
-    assert progress.commands("tu1", "imagenet") == "`replicate cue-conflict --rung imagenet`"
+    assert progress.commands("tu1", "imagenet", tmp_path) == (
+        "`replicate cue-conflict --rung imagenet`"
+    )
+    assert progress.commands("hu9", out=tmp_path) == ""
 
 
-def test_what_a_claim_is_judged_from_is_declared(results):
-    assert set(progress.BASES) == set(claims.BY_ID)
-    for claim, basis in progress.BASES.items():
-        assert set(basis.experiments) <= {*EXPERIMENTS, *STANDALONE}
-        assert set(basis.groups) <= set(GROUPS)
-        assert bool(basis.experiments) == bool(claims.BY_ID[claim].criteria)
+def test_what_a_claim_is_judged_from_is_declared():
+    assert set(progress.SECTIONS) <= set(claims.BY_ID)
+    for claim in CLAIMS.values():
+        assert claim.experiments
+        assert set(claim.experiments) <= {*EXPERIMENTS, *STANDALONE}
+        assert set(claim.groups) <= set(GROUPS)
 
 
 @pytest.mark.parametrize("claim", [name for name in CLAIMS if name not in ("hu3", "hu4", "hu5")])
@@ -237,7 +225,7 @@ def test_the_tables_that_the_evidence_reads_are_those_that_the_board_names(claim
             return super().table(experiment)
 
     list(CLAIMS[claim](Watched("objects", tmp_path)))
-    assert set(asked) <= set(progress.BASES[claim].experiments)
+    assert set(asked) <= set(CLAIMS[claim].experiments)
 
 
 @pytest.mark.parametrize("claim", claims.BY_ID)
@@ -253,26 +241,26 @@ def test_the_marks_differ_without_their_colours():
     assert len({mark for mark, *_ in board.MARKS.values()}) == len(claims.VERDICTS)
 
 
-def test_the_figure_has_a_mark_for_each_verdict(results):
-    drawn = [text.get_text() for text in board.figure("hu1", "co").axes[0].texts]
+def test_the_figure_has_a_mark_for_each_verdict(shown):
+    drawn = [text.get_text() for text in shown.figure("hu1", "co").axes[0].texts]
     assert drawn == [board.MARKS[claims.NOT_TESTED][0]] * 4  # three rungs, and one
 
 
-def test_the_conclusion_names_every_claim_of_a_rung_once(results):
-    sparse_attention(results)
-    text = board.conclusion().data
+def test_the_conclusion_names_every_claim_of_a_rung_once(shown):
+    sparse_attention(shown.out)
+    text = shown.conclusion().data
     names = [c.id for c in claims.CLAIMS if "O" in c.rungs]
     assert sorted(re.findall(r"\((\w+\d?)\)(?=[;.])", text)) == sorted(names)
     assert "✓ **supported** (1): Attention is sparse (hu1)." in text
 
 
-def test_the_small_board_says_its_marks_in_words(results):
-    sparse_attention(results)
-    shown = board.small()
-    assert 'aria-label="supported on objects"' in shown
+def test_the_small_board_says_its_marks_in_words(shown):
+    sparse_attention(shown.out)
+    said = shown.small()
+    assert 'aria-label="supported on objects"' in said
     own = [claim for claim in claims.CLAIMS if claim.sources == claims.HU]
-    assert all(shown.count(claim.statement) == 1 for claim in own)
-    assert shown.count("<tr>") == len(own)
+    assert all(said.count(claim.statement) == 1 for claim in own)
+    assert said.count("<tr>") == len(own)
 
 
 def test_the_landing_page_shows_what_chapter_6_keeps_for_it():
@@ -284,8 +272,8 @@ def test_the_landing_page_shows_what_chapter_6_keeps_for_it():
     )
 
 
-def test_an_unknown_claim_is_refused(results):
+def test_an_unknown_claim_is_refused(shown):
     with pytest.raises(KeyError, match="no claim 'hu11' on the rung 'objects'"):
-        board.verdict_of("hu11")
+        shown.verdict_of("hu11")
     with pytest.raises(KeyError, match="no claim 'hu11'"):
-        board.box("hu11")
+        shown.box("hu11")
