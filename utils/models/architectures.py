@@ -39,9 +39,19 @@ _NAME = re.compile(
 class Spec:
     """What the name of an embedded model says: `vit-d6-h4` is `objects/vit-d6-h4-w64-s0`.
 
-    `width` is the token width of a ViT and the channels of a ResNet's last stage; `head_dim` is
-    width / heads unless the name says otherwise (`vit-d6-h4-k8`); `data_percent` is the share of
-    the training images that the model saw.
+    Attributes:
+        family: One of FAMILIES.
+        depth: Layers.
+        heads: Of an attention layer; None without attention.
+        head_dim: Width / heads unless the name says otherwise (`vit-d6-h4-k8`).
+        width: Of the tokens of a ViT, and of the channels of a ResNet's last stage.
+        data_percent: Share of the training images that the model saw.
+        variant: One of VARIANTS, if any.
+        seed: Of the weights.
+        rung: Of the training images, one of RUNGS.
+
+    Raises:
+        ValueError: For what cannot be built.
     """
 
     family: str
@@ -84,7 +94,17 @@ class Spec:
     def parse(cls, name: str) -> "Spec | None":
         """The spec behind a short or canonical name; None if the name has another form.
 
-        Raises ValueError where the form is right but no such model can be built.
+        Args:
+            name: Such as `vit-d6-h4`.
+
+        Raises:
+            ValueError: Where the form is right but no such model can be built.
+
+        Example:
+            >>> from utils.models.architectures import Spec
+            >>> spec = Spec.parse("resnet-d20-s1")
+            >>> spec.depth, spec.seed, spec.canonical
+            (20, 1, 'objects/resnet-d20-w64-s1')
         """
         match = _NAME.fullmatch(name)
         if match is None:
@@ -124,17 +144,21 @@ class NoShortcut(nn.Module):
     """Adds nothing in place of a skip connection."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Zero, whatever the input."""
         return x.new_zeros(())
 
 
 class SmallResNet(nn.Module):
-    """The ResNet for 32×32 images of He et al. (`he2016deep`): three stages of timm's BasicBlock.
+    """The ResNet for 32×32 images of He et al.: three stages of timm's BasicBlock.
 
-    blocks : of each stage, 2 weighted layers each, with channels width/4, width/2, width; a 3×3
-        stem, no max pooling; without `skips` the plain net of the same paper
+    Images [batch, 3, 32, 32] → logits [batch, num_classes]. A 3×3 stem, no max pooling. Module
+    names are those of timm's ResNet. Source: he2016deep.
 
-    Images [batch, 3, 32, 32] → logits [batch, num_classes]. Module names are those of timm's
-    ResNet.
+    Args:
+        blocks: Of each stage, 2 weighted layers each, with channels width/4, width/2, width.
+        width: Channels of the last stage.
+        num_classes: Number of logits.
+        skips: Without them this is the plain net of the same paper.
     """
 
     def __init__(
@@ -177,14 +201,17 @@ class SmallResNet(nn.Module):
         )
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Images [batch, 3, 32, 32] → maps [batch, width, 8, 8]."""
         x = self.act1(self.bn1(self.conv1(x)))  # [batch, width/4, 32, 32]
         return self.layer3(self.layer2(self.layer1(x)))  # [batch, width, 8, 8]
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Maps [batch, width, 8, 8] → logits, or the means over positions with `pre_logits`."""
         x = self.global_pool(x)  # [batch, width]
         return x if pre_logits else self.fc(x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images [batch, 3, 32, 32] → logits [batch, num_classes]."""
         return self.forward_head(self.forward_features(x))
 
 
@@ -245,6 +272,18 @@ def build(spec: Spec) -> nn.Module:
     Images [batch, 3, 32, 32] in [0, 1] → logits [batch, 10]. timm's `resolve_model_data_config`
     reads from `pretrained_cfg` that no normalisation is wanted. The global generator is left as it
     was.
+
+    Args:
+        spec: Of the model.
+
+    Returns:
+        The model.
+
+    Example:
+        >>> import torch
+        >>> from utils.models.architectures import Spec, build
+        >>> build(Spec("vit", depth=2, heads=2))(torch.zeros(1, 3, 32, 32)).shape
+        torch.Size([1, 10])
     """
     make = {"vit": _vit, "hybrid": _vit, "mixer": _mixer}.get(spec.family, _cnn)
     with torch.random.fork_rng(devices=[]):
@@ -266,7 +305,7 @@ def build(spec: Spec) -> nn.Module:
 
 def forward_flops(model: nn.Module) -> int:
     """Operations of one forward pass of one 32×32 image, a multiply-add counting as two."""
-    # The counter does not see inside fused attention on the CPU, hence the plain kernel.
+    # The counter does not see inside fused attention on the CPU, so the plain kernel is used.
     image = torch.zeros(1, 3, 32, 32, device=next(model.parameters()).device)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         model(image)

@@ -21,7 +21,14 @@ CROPS = 40  # of the photographs that stand in for ImageNet
 
 
 def normalised(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers that normalise by running statistics: name → module; none in a usual ViT."""
+    """The layers that normalise by running statistics, of which a usual ViT has none.
+
+    Args:
+        model: Any network.
+
+    Returns:
+        Name → module.
+    """
     modules = model.named_modules()
     return {k: m for k, m in modules if isinstance(m, _BatchNorm) and m.running_mean is not None}
 
@@ -29,13 +36,27 @@ def normalised(model: nn.Module) -> dict[str, nn.Module]:
 def calibrate(model: nn.Module, images: Tensor) -> nn.Module:
     """Set the running statistics of batch normalisation to those of `images`; return the model.
 
-    images : float32 [n, 3, h, w], n ≥ 2, prepared for the model and on its device
-
     All images pass in one minibatch in which only these layers are in train mode, so that each
     normalises by the very statistics that it keeps. Weights and momentum stay as they are, and the
     model is left in eval mode. A layer that no image reaches in eval mode, such as an auxiliary
-    head, stays as it was built. Raises ValueError for fewer than two images and where a statistic
-    is not finite.
+    head, stays as it was built.
+
+    Args:
+        model: Any network.
+        images: float32 [n, 3, h, w], n ≥ 2, prepared for the model and on its device.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: For fewer than two images and where a statistic is not finite.
+
+    Example:
+        >>> import torch
+        >>> from utils.models.calibration import calibrate
+        >>> model = calibrate(torch.nn.BatchNorm2d(3), torch.full((2, 3, 4, 4), 0.25))
+        >>> model.running_mean
+        tensor([0.2500, 0.2500, 0.2500])
     """
     if len(images) < 2:
         raise ValueError(f"Statistics need at least 2 images, not {len(images)}: give more.")
@@ -61,11 +82,21 @@ def calibrate(model: nn.Module, images: Tensor) -> nn.Module:
 
 
 def training_images(name: str, model: nn.Module) -> Tensor:
-    """The images that random weights called `name` are calibrated on, prepared for the model.
+    """The images that random weights of that name are calibrated on, prepared for the model.
 
-    The first 512 training images of an embedded model's rung. ImageNet is not at hand: for all
-    other models these are 40 square crops, drawn with a fixed seed, of photographs that
-    scikit-image ships. Raises FileNotFoundError where the images are missing.
+    The first 512 training images of an embedded model's rung. ImageNet is not available here: for
+    all other models these are 40 square crops, drawn with a fixed seed, of photographs that
+    scikit-image ships.
+
+    Args:
+        name: As for `zoo.create`.
+        model: Of that name.
+
+    Returns:
+        float32 [n, 3, h, w].
+
+    Raises:
+        FileNotFoundError: Where the images are missing.
     """
     known = Spec.parse(name)
     try:

@@ -25,9 +25,18 @@ def shown(file: Path) -> str:
 
 
 def verified(file: Path, sha256: str, remedy: str) -> bytes:
-    """The content of `file`, once its hash is the promised one.
+    """The content of a file, once its hash is the promised one.
 
-    Raises CheckpointError, which ends in `remedy`, if it is missing or its hash differs.
+    Args:
+        file: With the weights.
+        sha256: The promised hash.
+        remedy: What to do, with which the error ends.
+
+    Returns:
+        The content.
+
+    Raises:
+        CheckpointError: If the file is missing or its hash differs.
     """
     if not file.exists():
         raise CheckpointError(f"{shown(file)} is missing; {remedy}.")
@@ -40,15 +49,24 @@ def verified(file: Path, sha256: str, remedy: str) -> bytes:
 def from_hub(name: str, repository: str, offline: list[str]) -> str:
     """The path of a hub model's weights: from the cache, else downloaded after saying the size.
 
-    `offline` are the names to offer where the hub is out of reach. Raises HubUnavailable then and
-    for a download that broke off, PermissionError for a cache that cannot be written, and
-    CheckpointError if what arrived differs from what the hub lists.
+    Args:
+        name: Of the model.
+        repository: On the hub.
+        offline: Names to offer where the hub is out of reach.
+
+    Returns:
+        The path.
+
+    Raises:
+        HubUnavailable: Where the hub is out of reach, and for a download that broke off.
+        PermissionError: For a cache that cannot be written.
+        CheckpointError: If what arrived differs from what the hub lists.
     """
     cached = huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
     if isinstance(cached, str):
         return cached
     # The hub's client lets through the exceptions of its HTTP library, which is another one in
-    # other versions: hence `except Exception`, with the reason passed on.
+    # other versions: so `except Exception`, with the reason passed on.
     try:
         info = huggingface_hub.HfApi().model_info(
             repository, files_metadata=True, timeout=HUB_SECONDS
@@ -83,7 +101,15 @@ def from_hub(name: str, repository: str, offline: list[str]) -> str:
 def from_torchvision(name: str, offline: list[str]) -> dict:
     """The default weights of a torchvision model: from torch's hub folder, else downloaded there.
 
-    `offline` are the names to offer where they cannot be fetched. Raises HubUnavailable then.
+    Args:
+        name: Of the model.
+        offline: Names to offer where they cannot be fetched.
+
+    Returns:
+        The state dict.
+
+    Raises:
+        HubUnavailable: Where they cannot be fetched.
     """
     weights = torchvision.models.get_model_weights(name).DEFAULT
     try:

@@ -47,19 +47,33 @@ class UnknownModel(LookupError):
 
 
 def load(name: str) -> nn.Module:
-    """The trained model called `name`, in eval mode, float32, on the CPU.
+    """The trained model of that name, in eval mode, float32, on the CPU.
 
-    name : an embedded model (`vit-d6-h4`, images [n, 3, 32, 32] in [0, 1] → [n, 10] logits),
-        `efficientnet-lite0` (ImageNet, from its package), any timm name (`resnet18.a1_in1k`, from
-        the hub unless cached; refused when HF_HUB_OFFLINE=1), or any of torchvision's classifiers
-        (`torchvision/squeezenet1_1`, downloaded unless cached). For all but the embedded,
-        `timm.data.resolve_model_data_config` and `create_transform` give the preprocessing, and
-        `timm.data.ImageNetInfo` the names of the 1,000 classes.
+    For all but the embedded, `timm.data.resolve_model_data_config` and `create_transform` give the
+    preprocessing, and `timm.data.ImageNetInfo` the names of the 1,000 classes. Explained in chapter
+    1.
 
-    Raises UnknownModel with the nearest names, and what `checkpoints` raises: CheckpointError for
-    missing or damaged weights, HubUnavailable where the hub is out of reach, PermissionError for a
-    cache that cannot be written.
-    Explained in chapter 1.
+    Args:
+        name: An embedded model (`vit-d6-h4`, images [n, 3, 32, 32] in [0, 1] → [n, 10] logits),
+            `efficientnet-lite0` (ImageNet, from its package), any timm name (`resnet18.a1_in1k`,
+            from the hub unless cached; refused when HF_HUB_OFFLINE=1), or any of torchvision's
+            classifiers (`torchvision/squeezenet1_1`, downloaded unless cached).
+
+    Returns:
+        The model.
+
+    Raises:
+        UnknownModel: With the nearest names.
+        CheckpointError: For missing or damaged weights.
+        HubUnavailable: Where the hub is out of reach.
+        PermissionError: For a cache that cannot be written.
+
+    Example:
+        >>> import torch
+        >>> from utils.models import zoo
+        >>> model = zoo.load("vit-d6-h4")
+        >>> model(torch.zeros(1, 3, 32, 32)).shape
+        torch.Size([1, 10])
     """
     if name == LITE0:
         return _load_lite0()
@@ -72,27 +86,49 @@ def load(name: str) -> nn.Module:
 
 
 def create(name: str) -> nn.Module:
-    """The same architecture as `load(name)` with random weights, in eval mode: the control that
-    tells what training added.
+    """The same architecture as `load(name)` with random weights: the control for training.
 
     The seed in an embedded model's name decides the weights; other models use seed 0. Where there
     is batch normalisation, one pass of training images sets its running statistics, without which
-    nothing is normalised: 512 of the model's own rung or, as ImageNet is not at hand, 40 crops of
-    scikit-image's photographs in the model's own preprocessing.
+    nothing is normalised: 512 of the model's own rung or, as ImageNet is not available here, 40
+    crops of scikit-image's photographs in the model's own preprocessing. Explained in chapter 4.
 
-    Raises UnknownModel with the nearest names, FileNotFoundError where CIFAR-10 is needed and
-    missing, and ValueError where the statistics come out infinite.
-    Explained in chapter 4.
+    Args:
+        name: As for `load`.
+
+    Returns:
+        The model, in eval mode.
+
+    Raises:
+        UnknownModel: With the nearest names.
+        FileNotFoundError: Where CIFAR-10 is needed and missing.
+        ValueError: Where the statistics come out infinite.
+
+    Example:
+        >>> import torch
+        >>> from utils.models import zoo
+        >>> images = torch.zeros(1, 3, 32, 32)
+        >>> untrained = zoo.create("vit-d6-h4")(images)
+        >>> untrained.shape, torch.equal(untrained, zoo.load("vit-d6-h4")(images))
+        (torch.Size([1, 10]), False)
     """
     model = architecture(name)
     return calibrate(model, training_images(name, model)) if normalised(model) else model
 
 
 def architecture(name: str) -> nn.Module:
-    """The architecture of `create(name)` as it is built, in eval mode: for looking at its layers
-    and loading weights. No control, for batch normalisation has seen no image.
+    """The architecture of `create(name)` as it is built, for its layers and for loading weights.
 
-    Raises UnknownModel with the nearest names.
+    No control, for batch normalisation has seen no image.
+
+    Args:
+        name: As for `load`.
+
+    Returns:
+        The model, in eval mode.
+
+    Raises:
+        UnknownModel: With the nearest names.
     """
     if name.startswith(TORCHVISION):
         return _build_torchvision(name)
@@ -110,11 +146,25 @@ def architecture(name: str) -> nn.Module:
 def catalog(rung: str | None = None) -> pd.DataFrame:
     """One row for every model that loads without a network, sorted by name.
 
-    rung : "objects" or "imagenet"; None for all.
-    Columns: depth in layers, width and head_dim in channels, data_fraction in (0, 1], flops of one
-    forward pass (a multiply-add is two), accuracy in [0, 1] on the 10,000 test images with the
-    weights as stored (missing for packaged models), bytes and sha256 of the stored weights, source.
-    Raises ValueError for an unknown rung.
+    Args:
+        rung: "objects" or "imagenet"; None for all.
+
+    Returns:
+        A table of name, family, rung, depth in layers, heads, width and head_dim in channels, seed,
+        data_fraction in (0, 1], params, flops of one forward pass (a multiply-add is two),
+        trained_on,
+        accuracy in [0, 1] on the 10,000 test images with the weights as stored (missing for
+        packaged
+        models), bytes and sha256 of the stored weights, and source.
+
+    Raises:
+        ValueError: For an unknown rung.
+
+    Example:
+        >>> from utils.models import zoo
+        >>> table = zoo.catalog("objects").set_index("name")
+        >>> table.loc["vit-d6-h4", ["depth", "heads", "width"]].tolist()
+        [6, 4, 64]
     """
     rows = [_row(name, entry) for name, entry in manifest().items() if entry["file"]]
     rows.append(
@@ -163,7 +213,13 @@ def _row(name: str, entry: dict) -> dict:
 def manifest(folder: Path | None = None) -> dict[str, dict]:
     """The trained models: short name → file, sha256, accuracy and how it was trained.
 
-    `file` is None where the weights are not kept, for want of room (see `weights_file`).
+    `file` is None where the weights are not kept, to save space (see `weights_file`).
+
+    Args:
+        folder: Of the zoo; None for this edition's.
+
+    Raises:
+        CheckpointError: For a damaged manifest.
     """
     file = (folder or FOLDER) / "manifest.json"
     if not file.exists():
@@ -175,8 +231,16 @@ def manifest(folder: Path | None = None) -> dict[str, dict]:
 
 
 def weights_file(name: str) -> Path | None:
-    """Where the weights of a trained model lie: in the zoo or, for those that it has no room for,
-    in the folder of their run; None if they are in neither."""
+    """Where the weights of a trained model lie.
+
+    In the zoo or, for those that it has no room for, in the folder of their run.
+
+    Args:
+        name: Short name of an embedded model.
+
+    Returns:
+        The path; None if they are in neither.
+    """
     entry = manifest().get(name, {"file": None})
     if entry["file"]:
         return FOLDER / entry["file"]
@@ -187,7 +251,20 @@ def weights_file(name: str) -> Path | None:
 def spec(name: str) -> Spec:
     """The spec of an embedded model, trained or not, by its short or canonical name.
 
-    Raises UnknownModel for names of another form and ValueError for models that cannot be built.
+    Args:
+        name: Such as `vit-d6-h4`.
+
+    Returns:
+        The Spec.
+
+    Raises:
+        UnknownModel: For names of another form.
+        ValueError: For models that cannot be built.
+
+    Example:
+        >>> from utils.models import zoo
+        >>> zoo.spec("vit-d6-h4").canonical
+        'objects/vit-d6-h4-w64-s0'
     """
     known = Spec.parse(name)
     if known is None:
@@ -204,7 +281,7 @@ def _unknown(name: str) -> UnknownModel:
         *timm.list_models(pretrained=True),
     ]
     near = difflib.get_close_matches(name, offered, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "zoo.catalog() lists those at hand."
+    hint = f"did you mean {' or '.join(near)}?" if near else "zoo.catalog() lists the models."
     return UnknownModel(f"There is no model {name!r}; {hint}")
 
 
@@ -224,7 +301,7 @@ def _load_embedded(known: Spec) -> nn.Module:
     file = weights_file(known.short)
     if file is None:
         raise CheckpointError(
-            f"The weights of {known.short} are not kept here, for want of room; "
+            f"The weights of {known.short} are not kept here, to save space; "
             f"`python -m experiments train {known.short}` makes them again."
         )
     restore = _restore(file) if entry["file"] else f"delete {shown(file.parent)} and train it again"

@@ -44,10 +44,10 @@ TEXTURE = r"-([a-z]+)\d+$"  # in the name of a cue-conflict stimulus
 
 
 def load(name: str | Path, model: nn.Module | None = None, download: bool = False) -> Dataset:
-    """The labelled images called `name`, prepared for `model` if one is given.
+    """The labelled images of that name, prepared for `model` if one is given.
 
     "cifar10" takes the original images where they are and their JPEGs otherwise: `source` says
-    which. Folders called by WordNet ids (n01440764) have ImageNet-1k's labels, others are numbered
+    which. Folders named by WordNet ids (n01440764) have ImageNet-1k's labels, others are numbered
     in alphabetical order, which a model's classes must follow. Files come in a shuffled order that
     depends on nothing but their names, so that the first thousand are of all classes.
 
@@ -68,6 +68,12 @@ def load(name: str | Path, model: nn.Module | None = None, download: bool = Fals
         PermissionError: A download is forbidden.
         ConnectionError: A download failed.
         ValueError: An unknown split, a folder without images, or labels that do not fit the files.
+
+    Example:
+        >>> from utils.stimuli import datasets
+        >>> data = datasets.load("objects/validation")
+        >>> len(data), data.batch(0, 32).images.shape
+        (5000, torch.Size([32, 3, 32, 32]))
     """
     kind, _, split = str(name).partition("/")
     if str(name) == "cue-conflict":
@@ -193,12 +199,13 @@ def _downloaded() -> Path:
 class CueConflict(NamedTuple):
     """The published cue-conflict stimuli, as photographs labelled by shape, with their textures.
 
-    images : its labels are the classes of the shapes, indices into `images.classes` (sixteen)
-    textures : int64 [n], the classes of the textures, likewise
-    names : n stimuli, such as "cat7-elephant1"
-    trials : one row a human trial: subject ("subject-01"), trial (1 …), seconds, stimulus,
-        response (one of the classes, or "na" where none came in time), shape, texture. People saw
-        all 1,280 stimuli, of which `images` may be a part: join them by stimulus.
+    Attributes:
+        images: Its labels are the classes of the shapes, indices into `images.classes` (sixteen).
+        textures: int64 [n], the classes of the textures, by the same indices.
+        names: n stimuli, such as "cat7-elephant1".
+        trials: One row a human trial, with subject ("subject-01"), trial (1 …), seconds, stimulus,
+            response (one of the classes, or "na" where none came in time), shape, texture. People
+            saw all 1,280 stimuli, of which `images` may be a part: join them by stimulus.
     """
 
     images: Dataset
@@ -210,10 +217,17 @@ class CueConflict(NamedTuple):
 def cue_conflict(model: nn.Module | dict | None = None) -> CueConflict:
     """The cue-conflict stimuli of Geirhos and colleagues, 224×224, and all human trials.
 
-    model : as for `load`; its classes need not be the sixteen
     Looks for cue_conflict/stimuli.tar (stimuli/<shape>/<shape><i>-<texture><k>.jpg) and
-    cue_conflict/human/*.csv in `folder()`; raises FileNotFoundError if they are not there.
-    Source: geirhos2019imagenet. Explained in chapter 2.5.
+    cue_conflict/human/*.csv in `folder()`. Source: geirhos2019imagenet. Explained in chapter 2.5.
+
+    Args:
+        model: As for `load`; its classes need not be the sixteen.
+
+    Returns:
+        The stimuli and trials.
+
+    Raises:
+        FileNotFoundError: If they are not there.
     """
     place = folder() / "cue_conflict"
     tables = sorted(place.glob("human/*.csv"))

@@ -68,10 +68,12 @@ _STREAMS = {"train": 0, "validation": 1, "test": 2, "cue_conflict": 3}
 class Stimuli:
     """Images with what is true of them.
 
-    images : float32 [N, 3, 32, 32] in [0, 1], multiples of 1/255
-    labels : int64 [N], the class; for cue conflict the class of the shape
-    shape, texture : int64 [N], index into SHAPES and TEXTURES; −1 where that cue is neutral
-    centre : float32 [N, 2], (x, y) of the object's centroid in pixels, origin at the top left
+    Attributes:
+        images: float32 [N, 3, 32, 32] in [0, 1], multiples of 1/255.
+        labels: int64 [N], the class; for cue conflict the class of the shape.
+        shape: int64 [N], index into SHAPES; −1 where the shape is neutral.
+        texture: int64 [N], index into TEXTURES; −1 where the texture is neutral.
+        centre: float32 [N, 2], (x, y) of the object's centroid in pixels, origin at the top left.
     """
 
     images: torch.Tensor
@@ -89,14 +91,28 @@ class Stimuli:
 
 
 def load(split: str = "test", n: int | None = 1000, seed: int = 0, cue: str = "both") -> Stimuli:
-    """Return the first n stimuli of a split; image i depends only on (split, seed, i).
+    """The first n stimuli of a split; image i depends only on (split, seed, i).
 
-    split : "train" (50,000), "validation" (5,000) or "test" (10,000); each cuts its textures and
-        backgrounds from its own region of every photograph. n=None returns the whole split.
-    cue : "both", "shape" (the texture is noise) or "texture" (the shape is an arbitrary blob).
-
-    Raises ValueError for an unknown split or cue, or an n outside 1 … size of the split.
     Explained in chapter 1.
+
+    Args:
+        split: "train" (50,000), "validation" (5,000) or "test" (10,000); each cuts its textures and
+            backgrounds from its own region of every photograph.
+        n: How many; None for the whole split.
+        seed: Another seed gives other stimuli of the same split.
+        cue: "both", "shape" (the texture is noise) or "texture" (the shape is an arbitrary blob).
+
+    Returns:
+        The Stimuli.
+
+    Raises:
+        ValueError: For an unknown split or cue, or an n outside 1 … size of the split.
+
+    Example:
+        >>> from utils.stimuli import objects
+        >>> stimuli = objects.load("test", n=3)
+        >>> stimuli.images.shape, [objects.SHAPES[i] for i in stimuli.labels]
+        (torch.Size([3, 3, 32, 32]), ['bar', 'bar', 'square'])
     """
     if split not in SPLITS:
         raise ValueError(f"There is no split {split!r}; choose one of {', '.join(SPLITS)}.")
@@ -112,13 +128,27 @@ def load(split: str = "test", n: int | None = 1000, seed: int = 0, cue: str = "b
 
 
 def cue_conflict(n: int = 900, seed: int = 0) -> Stimuli:
-    """Return n stimuli with the shape of one class and the texture of another.
+    """Stimuli with the shape of one class and the texture of another.
 
-    Every run of 90 stimuli holds each ordered pair of classes once; textures and backgrounds
-    come from the test regions. `labels` holds the class of the shape. The idea is that of
-    geirhos2019imagenet.
+    Every run of 90 stimuli holds each ordered pair of classes once; textures and backgrounds come
+    from the test regions. `labels` holds the class of the shape. The idea is that of
+    geirhos2019imagenet. Explained in chapter 1.
 
-    Raises ValueError if n < 1. Explained in chapter 1.
+    Args:
+        n: How many.
+        seed: Another seed gives other stimuli.
+
+    Returns:
+        The Stimuli.
+
+    Raises:
+        ValueError: If n < 1.
+
+    Example:
+        >>> from utils.stimuli import objects
+        >>> stimuli = objects.cue_conflict(n=5)
+        >>> bool((stimuli.shape != stimuli.texture).all())
+        True
     """
     if n < 1:
         raise ValueError(f"cue_conflict needs n of at least 1, got {n}.")
@@ -135,7 +165,23 @@ def cue_conflict(n: int = 900, seed: int = 0) -> Stimuli:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that was drawn for one stimulus, before any pixel is made."""
+    """Everything that was drawn for one stimulus, before any pixel is made.
+
+    Attributes:
+        label: The class.
+        shape: Index into SHAPES, −1 for an arbitrary blob.
+        texture: Index into TEXTURES, −1 for noise.
+        centre: (x, y) of the object's centroid in pixels.
+        area: Share of the image that the whole object would cover.
+        rotation: Of the object, in degrees.
+        object_crop: (photograph, left, top, side) of the texture.
+        ground_crop: That of the background; None for 1/f noise.
+        flips: Element of the square's symmetry group for object and ground.
+        luminance: Mean of object and ground.
+        contrast: Standard deviation of luminance in object and ground.
+        tint: [2, 3] gains of the colour channels of object and ground.
+        noise: What noise is drawn from.
+    """
 
     label: int
     shape: int
@@ -143,19 +189,30 @@ class Recipe:
     centre: tuple[float, float]
     area: float
     rotation: float
-    object_crop: tuple[str, int, int, int]  # photograph, left, top, side
-    ground_crop: tuple[str, int, int, int] | None  # None: 1/f noise
-    flips: tuple[int, int]  # element of the square's symmetry group for object and ground
-    luminance: tuple[float, float]  # mean of object and ground
+    object_crop: tuple[str, int, int, int]
+    ground_crop: tuple[str, int, int, int] | None
+    flips: tuple[int, int]
+    luminance: tuple[float, float]
     contrast: tuple[float, float]
-    tint: np.ndarray  # [2, 3] gains of the colour channels of object and ground
+    tint: np.ndarray
     noise: np.random.Generator
 
 
 def draw(
     split: str, seed: int, i: int, cue: str = "both", pair: tuple[int, int] | None = None
 ) -> Recipe:
-    """Draw the recipe of stimulus i from a generator of its own, keyed by (seed, split, i)."""
+    """Draw the recipe of stimulus i from a generator of its own, keyed by (seed, split, i).
+
+    Args:
+        split: "train", "validation", "test" or "cue_conflict".
+        seed: As for `load`.
+        i: Number of the stimulus.
+        cue: As for `load`.
+        pair: (shape, texture) that is to be shown; None to draw both.
+
+    Returns:
+        The Recipe.
+    """
     rng = np.random.default_rng([seed, _STREAMS[split], i])
     label = int(rng.integers(10))
     shape, texture = (_cue(rng, label) for _ in range(2))
@@ -190,7 +247,15 @@ def draw(
 
 
 def labels(split: str, seed: int = 0) -> torch.Tensor:
-    """Return the labels int64 [n] of a whole split, without drawing its pictures."""
+    """The labels of a whole split, without drawing its pictures.
+
+    Args:
+        split: As for `load`.
+        seed: As for `load`.
+
+    Returns:
+        int64 [n].
+    """
     rngs = (np.random.default_rng([seed, _STREAMS[split], i]) for i in range(SPLITS[split]))
     return torch.tensor([int(rng.integers(10)) for rng in rngs])  # the first number of `draw`
 
@@ -201,7 +266,15 @@ def _cue(rng: np.random.Generator, label: int) -> int:
 
 
 def region(photograph: str, split: str) -> tuple[int, int]:
-    """Return the first column and the column after the last that a split may use."""
+    """The columns of a photograph that a split may use.
+
+    Args:
+        photograph: Name of a photograph.
+        split: As for `load`.
+
+    Returns:
+        The first column, and the column after the last.
+    """
     width = luminance(photograph).shape[1]
     share = (width - 2 * GAP) // 10
     start = {"train": 0, "validation": 4 * share + GAP, "test": 7 * share + 2 * GAP}[split]
@@ -232,7 +305,7 @@ def _crop(rng, photograph: str, split: str, zoom: int) -> tuple[str, int, int, i
 
 @cache
 def outlines() -> tuple[np.ndarray, ...]:
-    """Return the ten shapes as closed polygons [P, 2] of unit area around their centroid."""
+    """The ten shapes as closed polygons [P, 2] of unit area around their centroid."""
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     wheel = np.stack([np.sin(turn), -np.cos(turn)], -1)
     spikes = np.deg2rad(36 * np.arange(10))
@@ -285,7 +358,12 @@ def _blob(rng: np.random.Generator) -> np.ndarray:
 
 
 def mask(recipe: Recipe, supersampling: int = 4) -> np.ndarray:
-    """Return the share of each pixel that the object covers, float64 [32, 32] in [0, 1]."""
+    """The share of each pixel that the object covers, float64 [32, 32] in [0, 1].
+
+    Args:
+        recipe: Of the stimulus.
+        supersampling: How many times finer the outline is drawn.
+    """
     outline = outlines()[recipe.shape] if recipe.shape >= 0 else _blob(recipe.noise)
     c, s = np.cos(np.deg2rad(recipe.rotation)), np.sin(np.deg2rad(recipe.rotation))
     points = outline @ np.array([[c, s], [-s, c]]) * np.sqrt(recipe.area) * SIZE + recipe.centre
@@ -315,7 +393,7 @@ def _cut(crop: tuple[str, int, int, int], symmetry: int) -> np.ndarray:
 
 
 def render(recipe: Recipe) -> np.ndarray:
-    """Return the picture of a recipe, uint8 [3, 32, 32]."""
+    """The picture of a recipe, uint8 [3, 32, 32]."""
     alpha = mask(recipe)
     surfaces = (
         _cut(recipe.object_crop, recipe.flips[0])

@@ -89,25 +89,41 @@ _BLOB, _OBJECT_NOISE, _GROUND_NOISE = 1, 2, 3
 
 
 def load(split: str = "test", n: int | None = 1000, seed: int = 0, cue: str = "both") -> Stimuli:
-    """Return the first n stimuli of a split; image i depends only on (split, seed, i).
+    """The first n stimuli of a split; image i depends only on (split, seed, i).
 
-    split : "train" (50,000), "validation" (5,000) or "test" (10,000); each cuts its textures and
-        backgrounds from its own tiles of every photograph. n=None returns the whole split.
-    seed : another seed gives other stimuli of the same split, so that training can draw a fresh
-        image for every view
-    cue : "both", "shape" (the texture is noise) or "texture" (the shape is an arbitrary blob).
-
-    Raises ValueError for an unknown split or cue, or an n outside 1 … size of the split.
     Explained in chapter 1.
+
+    Args:
+        split: "train" (50,000), "validation" (5,000) or "test" (10,000); each cuts its textures and
+            backgrounds from its own tiles of every photograph.
+        n: How many; None for the whole split.
+        seed: Another seed gives other stimuli of the same split, so that training can draw a fresh
+            image for every view.
+        cue: "both", "shape" (the texture is noise) or "texture" (the shape is an arbitrary blob).
+
+    Returns:
+        The Stimuli.
+
+    Raises:
+        ValueError: For an unknown split or cue, or an n outside 1 … size of the split.
     """
     n = _checked(split, n, cue)
     return _render_all([draw(split, seed, i, cue=cue) for i in range(n)])
 
 
 def labels(split: str = "test", n: int | None = None, seed: int = 0) -> torch.Tensor:
-    """The labels of the first n stimuli of a split, int64 [n], without rendering any.
+    """The labels of the first n stimuli of a split, without rendering any.
 
-    Raises what `load` raises.
+    Args:
+        split: As for `load`.
+        n: How many; None for the whole split.
+        seed: As for `load`.
+
+    Returns:
+        int64 [n].
+
+    Raises:
+        ValueError: As `load`.
     """
     n = _checked(split, n)
     return torch.tensor([int(_generator(split, seed, i).integers(10)) for i in range(n)])
@@ -119,19 +135,38 @@ def image(recipe: "Recipe") -> torch.Tensor:
 
 
 def cue_conflict(n: int = 900, seed: int = 0) -> Stimuli:
-    """Return n stimuli with the shape of one class and the texture of another.
+    """Stimuli with the shape of one class and the texture of another.
 
-    Every run of 90 stimuli holds each ordered pair of classes once; textures and backgrounds
-    come from the test tiles. `labels` holds the class of the shape. The idea is that of
-    geirhos2019imagenet.
+    Every run of 90 stimuli holds each ordered pair of classes once; textures and backgrounds come
+    from the test tiles. `labels` holds the class of the shape. The idea is that of
+    geirhos2019imagenet. Explained in chapter 1.
 
-    Raises ValueError if n < 1. Explained in chapter 1.
+    Args:
+        n: How many.
+        seed: Another seed gives other stimuli.
+
+    Returns:
+        The Stimuli.
+
+    Raises:
+        ValueError: If n < 1.
     """
     return _render_all(conflicts(n, seed))
 
 
 def conflicts(n: int = 900, seed: int = 0) -> list["Recipe"]:
-    """The recipes of `cue_conflict`."""
+    """The recipes of `cue_conflict`.
+
+    Args:
+        n: How many.
+        seed: As for `cue_conflict`.
+
+    Returns:
+        The recipes, in the order of the stimuli.
+
+    Raises:
+        ValueError: If n < 1.
+    """
     if n < 1:
         raise ValueError(f"cue_conflict needs n of at least 1, got {n}.")
     pairs = np.array([(s, t) for s in range(10) for t in range(10) if s != t])
@@ -159,20 +194,35 @@ def _checked(split: str, n: int | None, cue: str = "both") -> int:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that was drawn for one stimulus, before any pixel is made."""
+    """Everything that was drawn for one stimulus, before any pixel is made.
+
+    Attributes:
+        label: The class.
+        shape: Index into SHAPES, −1 for an arbitrary blob.
+        texture: Index into TEXTURES, −1 for noise.
+        outline: [P, 2] corners of the object in pixels, origin at the top left.
+        centre: (x, y) of the object's centroid in pixels.
+        object_crop: (photograph, left, top, side) of the texture.
+        ground_crop: That of the background; None for 1/f noise.
+        symmetry: Which of the eight of a square, of object and ground.
+        luminance: Mean of object and ground.
+        contrast: Standard deviation of luminance in object and ground.
+        tint: [2, 3] gains of the colour channels of object and ground.
+        key: (seed, stream, i), from which noise is made.
+    """
 
     label: int
     shape: int
     texture: int
-    outline: np.ndarray  # [P, 2] corners of the object in pixels, origin at the top left
+    outline: np.ndarray
     centre: tuple[float, float]
-    object_crop: tuple[str, int, int, int]  # photograph, left, top, side
-    ground_crop: tuple[str, int, int, int] | None  # None: 1/f noise
-    symmetry: tuple[int, int]  # which of the eight of a square, of object and ground
-    luminance: tuple[float, float]  # mean of object and ground
+    object_crop: tuple[str, int, int, int]
+    ground_crop: tuple[str, int, int, int] | None
+    symmetry: tuple[int, int]
+    luminance: tuple[float, float]
     contrast: tuple[float, float]
-    tint: np.ndarray  # [2, 3] gains of the colour channels of object and ground
-    key: tuple[int, int, int]  # (seed, stream, i), from which noise is made
+    tint: np.ndarray
+    key: tuple[int, int, int]
 
 
 def _generator(split: str, seed: int, i: int) -> np.random.Generator:
@@ -182,7 +232,18 @@ def _generator(split: str, seed: int, i: int) -> np.random.Generator:
 def draw(
     split: str, seed: int, i: int, cue: str = "both", pair: tuple[int, int] | None = None
 ) -> Recipe:
-    """Draw the recipe of stimulus i from a generator of its own, keyed by (seed, split, i)."""
+    """Draw the recipe of stimulus i from a generator of its own, keyed by (seed, split, i).
+
+    Args:
+        split: "train", "validation", "test" or "cue_conflict".
+        seed: As for `load`.
+        i: Number of the stimulus.
+        cue: As for `load`.
+        pair: (shape, texture) that is to be shown; None to draw both.
+
+    Returns:
+        The Recipe.
+    """
     rng = _generator(split, seed, i)
     key = (seed, _STREAMS[split], i)
     label = int(rng.integers(10))
@@ -261,7 +322,15 @@ def _inside(sums: np.ndarray, shift: np.ndarray) -> float:
 
 
 class Tile(NamedTuple):
-    """A part of a photograph, in its pixels, and the split that may cut from it."""
+    """A part of a photograph, in its pixels, and the split that may cut from it.
+
+    Attributes:
+        split: Which may cut from it.
+        top: First row.
+        left: First column.
+        bottom: Row after the last.
+        right: Column after the last.
+    """
 
     split: str
     top: int
@@ -272,13 +341,20 @@ class Tile(NamedTuple):
 
 @cache
 def tiles(photograph: str, side: int) -> tuple[Tile, ...]:
-    """The tiles of a photograph for crops of that side, as they are dealt to the splits.
+    """The tiles of a photograph for crops of one size, as they are dealt to the splits.
 
     Tiles form a grid over the photograph, or over its PARTS; those that are blank all over are left
     out. A crop lies within one tile, so that no two splits share a pixel, and the places of the
     crops of different splits are at least a crop's side apart. Half of the tiles go to train, a
     quarter each to validation and test, by that one of `DEALS` random deals in which the textures
-    of the splits are most alike.
+    of the splits are most similar.
+
+    Args:
+        photograph: Name of a photograph.
+        side: Of the crops, in its pixels.
+
+    Returns:
+        The tiles, row by row.
     """
     boxes = [
         box
@@ -357,7 +433,12 @@ def _crop(rng, photograph: str, split: str, zoom: int) -> tuple[str, int, int, i
 
 
 def mask(recipe: Recipe, supersampling: int = 4) -> np.ndarray:
-    """Return the share of each pixel that the object covers, float64 [32, 32] in [0, 1]."""
+    """The share of each pixel that the object covers, float64 [32, 32] in [0, 1].
+
+    Args:
+        recipe: Of the stimulus.
+        supersampling: How many times finer the outline is drawn.
+    """
     return _raster(recipe.outline, SIZE, supersampling)
 
 
@@ -379,7 +460,7 @@ def _cut(crop: tuple[str, int, int, int], symmetry: int) -> np.ndarray:
 
 
 def render(recipe: Recipe) -> np.ndarray:
-    """Return the picture of a recipe, uint8 [3, 32, 32]."""
+    """The picture of a recipe, uint8 [3, 32, 32]."""
     alpha = mask(recipe)
     surfaces = (
         _cut(recipe.object_crop, recipe.symmetry[0])

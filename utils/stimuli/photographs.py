@@ -11,20 +11,41 @@ NAMES = ("chelsea", "coffee", "astronaut", "rocket", "stereo_motorcycle")
 
 
 def load(name: str) -> Image.Image:
-    """Return one of scikit-image's photographs as an RGB picture.
+    """One of scikit-image's photographs as an RGB picture.
 
     Args:
         name: A photograph that ships inside scikit-image, such as those in NAMES.
 
+    Returns:
+        The picture.
+
     Raises:
-        ValueError: scikit-image has no such photograph.
+        ValueError: Scikit-image has no such photograph.
+
+    Example:
+        >>> from utils.stimuli import photographs
+        >>> picture = photographs.load("coffee")
+        >>> picture.mode, picture.size
+        ('RGB', (600, 400))
     """
     return Image.fromarray(_pixels(name))
 
 
 @cache
 def luminance(name: str) -> np.ndarray:
-    """Return the luminance of a photograph, float64 [height, width] in [0, 1], read-only."""
+    """The luminance of a photograph.
+
+    Args:
+        name: As for `load`.
+
+    Returns:
+        float64 [height, width] in [0, 1], read-only.
+
+    Example:
+        >>> from utils.stimuli import photographs
+        >>> photographs.luminance("coffee").shape
+        (400, 600)
+    """
     grey = color.rgb2gray(_pixels(name))
     grey.flags.writeable = False
     return grey

@@ -23,10 +23,21 @@ def _plane(size: int) -> tuple[Tensor, Tensor]:
 
 
 def grating(size: int, cycles: float, orientation: float = 0.0, phase: float = 0.0) -> Tensor:
-    """A sinusoidal grating [size, size] in −1 … 1, of `cycles` over the width.
+    """A sinusoidal grating in −1 … 1.
 
-    `orientation` in radians, anticlockwise from vertical bars; `phase` in radians, 0 for a bright
-    bar through the centre.
+    Args:
+        size: Rows, and columns, in pixels.
+        cycles: Over the width.
+        orientation: In radians, anticlockwise from vertical bars.
+        phase: In radians, 0 for a bright bar through the centre.
+
+    Returns:
+        [size, size].
+
+    Example:
+        >>> from utils.stimuli import psychophysics
+        >>> psychophysics.grating(4, cycles=1)[0]
+        tensor([-0.7071,  0.7071,  0.7071, -0.7071])
     """
     x, y = _plane(size)
     along = x * math.cos(orientation) - y * math.sin(orientation)
@@ -36,13 +47,45 @@ def grating(size: int, cycles: float, orientation: float = 0.0, phase: float = 0
 def gabor(
     size: int, cycles: float, orientation: float = 0.0, phase: float = 0.0, width: float = 0.35
 ) -> Tensor:
-    """A grating [size, size] under a Gaussian window of SD `width`, in halves of the image."""
+    """A grating under a Gaussian window.
+
+    Args:
+        size: Rows, and columns, in pixels.
+        cycles: Over the width.
+        orientation: In radians, anticlockwise from vertical bars.
+        phase: In radians, 0 for a bright bar through the centre.
+        width: SD of the window, in halves of the image.
+
+    Returns:
+        [size, size] in −1 … 1.
+
+    Example:
+        >>> from utils.stimuli import psychophysics
+        >>> patch = psychophysics.gabor(9, cycles=2)
+        >>> patch.shape, patch[4, 4].item()
+        (torch.Size([9, 9]), 1.0)
+    """
     x, y = _plane(size)
     return torch.exp(-(x**2 + y**2) / (2 * width**2)) * grating(size, cycles, orientation, phase)
 
 
 def difference_of_gaussians(size: int, centre: float = 0.15, surround: float = 0.3) -> Tensor:
-    """A centre-surround field [size, size] that sums to zero; SDs in halves of the image."""
+    """A centre-surround field that sums to zero.
+
+    Args:
+        size: Rows, and columns, in pixels.
+        centre: SD of the centre, in halves of the image.
+        surround: SD of the surround, in halves of the image.
+
+    Returns:
+        [size, size].
+
+    Example:
+        >>> from utils.stimuli import psychophysics
+        >>> field = psychophysics.difference_of_gaussians(33)
+        >>> abs(round(field.sum().item(), 3)), bool(field[16, 16] > 0 > field[16, 24])
+        (0.0, True)
+    """
     x, y = _plane(size)
     bells = [torch.exp(-(x**2 + y**2) / (2 * sd**2)) for sd in (centre, surround)]
     return bells[0] / bells[0].sum() - bells[1] / bells[1].sum()
@@ -67,8 +110,27 @@ def _indices(images: Tensor, index: Tensor | None) -> list[int]:
 def phase_scramble(images: Tensor, seed: int = 0, index: Tensor | None = None) -> Tensor:
     """Give every image random phases, the same for its colours, and leave its amplitudes.
 
-    Values may leave 0 … 1: what is clipped would change the amplitudes. `index` [n] are the global
-    indices of the images, 0 … n − 1 if None. ValueError for images of another shape.
+    Values may leave 0 … 1: what is clipped would change the amplitudes.
+
+    Args:
+        images: [n, colours, h, w].
+        seed: Of the phases.
+        index: Global indices of the images [n], which key the phases; 0 … n − 1 if None.
+
+    Returns:
+        The scrambled images, same shape.
+
+    Raises:
+        ValueError: For images of another shape, and indices of another number.
+
+    Example:
+        >>> import torch
+        >>> from utils.stimuli import objects, psychophysics
+        >>> images = objects.load(n=2).images
+        >>> scrambled = psychophysics.phase_scramble(images)
+        >>> amplitudes = [torch.fft.fft2(x).abs() for x in (images, scrambled)]
+        >>> torch.allclose(*amplitudes, atol=1e-3), torch.allclose(images, scrambled)
+        (True, False)
     """
     scrambled = []
     for image, i in zip(images, _indices(images, index), strict=True):
@@ -83,9 +145,27 @@ def phase_scramble(images: Tensor, seed: int = 0, index: Tensor | None = None) -
 def permute_patches(
     images: Tensor, block: int, seed: int = 0, index: Tensor | None = None
 ) -> Tensor:
-    """Cut every image into blocks of `block` × `block` pixels and put them into random order.
+    """Cut every image into square blocks and put them into random order.
 
-    ValueError unless the blocks fill the image. `index` as for `phase_scramble`.
+    Args:
+        images: [n, colours, h, w].
+        block: Side of a block in pixels.
+        seed: Of the orders.
+        index: As for `phase_scramble`.
+
+    Returns:
+        The changed images, same shape.
+
+    Raises:
+        ValueError: Unless the blocks fill the image, and as `phase_scramble`.
+
+    Example:
+        >>> import torch
+        >>> from utils.stimuli import psychophysics
+        >>> image = torch.arange(16.0).view(1, 1, 4, 4)
+        >>> mixed = psychophysics.permute_patches(image, block=2)
+        >>> mixed.shape, bool((mixed.flatten().sort().values == image.flatten()).all())
+        (torch.Size([1, 1, 4, 4]), True)
     """
     indices = _indices(images, index)
     height, width = images.shape[-2:]
@@ -104,7 +184,22 @@ def permute_patches(
 def shift(images: Tensor, down: int, right: int) -> Tensor:
     """Move images by whole pixels; what comes in at the border repeats the border's pixels.
 
-    ValueError for a shift by as much as the image or more.
+    Args:
+        images: [..., h, w].
+        down: Pixels, negative for up.
+        right: Pixels, negative for left.
+
+    Returns:
+        The moved images, same shape.
+
+    Raises:
+        ValueError: For a shift by as much as the image or more.
+
+    Example:
+        >>> import torch
+        >>> from utils.stimuli import psychophysics
+        >>> psychophysics.shift(torch.tensor([[[[1.0, 2.0, 3.0]]]]), down=0, right=1)
+        tensor([[[[1., 1., 2.]]]])
     """
     height, width = images.shape[-2:]
     if abs(down) >= height or abs(right) >= width:
@@ -172,11 +267,28 @@ CORRUPTIONS: dict[str, Callable[[Tensor, int, np.random.Generator], Tensor]] = {
 def corrupt(
     images: Tensor, kind: str, severity: int, seed: int = 0, index: Tensor | None = None
 ) -> Tensor:
-    """Corrupt images [n, 3, h, w] in 0 … 1; the result is clipped to 0 … 1.
+    """Corrupt images in 0 … 1; the result is clipped to 0 … 1.
 
-    kind : one of CORRUPTIONS; severity : 1 (slight) to 5 (strong), in steps of its parameter
-    `index` as for `phase_scramble`. ValueError for an unknown kind or severity and for images
-    outside of 0 … 1.
+    Args:
+        images: [n, 3, h, w] in 0 … 1.
+        kind: One of CORRUPTIONS.
+        severity: 1 (slight) to 5 (strong), in steps of its parameter.
+        seed: Of what is random.
+        index: As for `phase_scramble`.
+
+    Returns:
+        The corrupted images, same shape.
+
+    Raises:
+        ValueError: For an unknown kind or severity, images outside of 0 … 1, and as
+            `phase_scramble`.
+
+    Example:
+        >>> import torch
+        >>> from utils.stimuli import psychophysics
+        >>> grey = torch.full((1, 3, 8, 8), 0.5)
+        >>> round(psychophysics.corrupt(grey, "brightness", severity=2).mean().item(), 3)
+        0.7
     """
     if kind not in CORRUPTIONS:
         raise ValueError(

@@ -1,10 +1,10 @@
-"""Responses of visual cortex to natural images, where the data are at hand: numbers, no images.
+"""Responses of visual cortex to natural images, where the data are available: numbers, no images.
 
 Looked for in `datasets.folder()`; never needed by the chapters' default run. The macaque data are
-the figure data of tang2018large (Apache-2.0), MATLAB files that hold one array each, called as the
-file:
+the figure data of tang2018large (Apache-2.0), MATLAB files that hold one array each, named as the
+file::
 
-    Fig1d, Fig1e  float64 [cells, 1]   ΔF/F of all cells to one image, falling; monkeys A and B
+    Fig1d, Fig1e  float64 [cells, 1]   ΔF/F of all cells to one image, descending; monkeys A and B
     Fig1f, Fig1g  uint8 [1, 2250]      cells above half of their own peak, for each image
     Fig2a, Fig2c  float64 [1, 2250]    ΔF/F of one cell to all images, unordered
     Fig2e, Fig2f  uint8 [1, cells]     images for which a cell is above half of its peak
@@ -27,7 +27,9 @@ _RANKED = {"A": ("Fig1d", "Fig2a"), "B": ("Fig1e", "Fig2c")}
 class HalfPeakCounts(NamedTuple):
     """Counts of responses above half of a cell's own peak, int64, of one macaque.
 
-    cells_per_image : [2250]; images_per_cell : [cells], never 0
+    Attributes:
+        cells_per_image: [2250].
+        images_per_cell: [cells], never 0.
     """
 
     cells_per_image: np.ndarray
@@ -50,7 +52,12 @@ class HalfPeakCounts(NamedTuple):
 
 
 class RankedResponses(NamedTuple):
-    """ΔF/F of one macaque, largest first: of all cells to one image, of one cell to all."""
+    """ΔF/F of one macaque, largest first.
+
+    Attributes:
+        cells: Of all cells to one image.
+        images: Of one cell to all images.
+    """
 
     cells: np.ndarray
     images: np.ndarray
@@ -59,7 +66,9 @@ class RankedResponses(NamedTuple):
 class MouseResponses(NamedTuple):
     """Responses float64 [images, neurons], arbitrary units ≥ 0, to natural images.
 
-    training : 1,800 or 1,260 images; validation : 50 others, averaged over repeats
+    Attributes:
+        training: To 1,800 or 1,260 images.
+        validation: To 50 others, averaged over repeats.
     """
 
     training: np.ndarray
@@ -69,11 +78,18 @@ class MouseResponses(NamedTuple):
 def macaque_half_peak(monkey: str) -> HalfPeakCounts:
     """How many cells in layer 2 of V1 were above half of their own peak, picture by picture.
 
-    monkey : "A" (1,225 cells) or "B" (982)
     Their means are 6.0 and 4.1 cells an image, 0.49 % and (from the rounded count) 0.42 % in the
-    paper. Population and lifetime are means of one and the same mask. Raises ValueError for
-    another monkey, FileNotFoundError without the data. Source: tang2018large. Explained in
-    chapter 4.
+    paper. Population and lifetime are means of one and the same mask. Source: tang2018large.
+
+    Args:
+        monkey: "A" (1,225 cells) or "B" (982).
+
+    Returns:
+        The counts.
+
+    Raises:
+        ValueError: For another monkey.
+        FileNotFoundError: Without the data.
     """
     return HalfPeakCounts(*(_figure(name).astype(np.int64) for name in _COUNTS[_known(monkey)]))
 
@@ -81,7 +97,17 @@ def macaque_half_peak(monkey: str) -> HalfPeakCounts:
 def macaque_ranked(monkey: str) -> RankedResponses:
     """The ranked responses that the paper shows as examples, one image's and one cell's.
 
-    Raises as `macaque_half_peak`. Source: tang2018large.
+    Source: tang2018large.
+
+    Args:
+        monkey: "A" or "B".
+
+    Returns:
+        The responses.
+
+    Raises:
+        ValueError: For another monkey.
+        FileNotFoundError: Without the data.
     """
     cells, images = (np.sort(_figure(name))[::-1] for name in _RANKED[_known(monkey)])
     return RankedResponses(cells, images)
@@ -90,9 +116,17 @@ def macaque_ranked(monkey: str) -> RankedResponses:
 def mouse(region: int) -> MouseResponses:
     """The responses of a local population in mouse V1.
 
-    region : 1 (103 neurons, 1,800 images) or 2 (55 neurons, 1,260 images)
-    Raises ValueError for another, FileNotFoundError if the data are not there. Source:
-    antolik2016model. Explained in chapter 4.
+    Source: antolik2016model.
+
+    Args:
+        region: 1 (103 neurons, 1,800 images) or 2 (55 neurons, 1,260 images).
+
+    Returns:
+        The responses.
+
+    Raises:
+        ValueError: For another region.
+        FileNotFoundError: Without the data.
     """
     if region not in (1, 2):
         raise ValueError(f"There is no region {region!r} of mouse V1; choose 1 or 2.")
