@@ -54,16 +54,21 @@ PINNED_VITS = tuple(name for name, model in IMAGENET.items() if model.heads is n
 class Experiment:
     """One question, and the job that answers it.
 
-    command : one of replicating.TASKS, with the `options` of that task, on the first `n` images
-    groups : of `experiments.groups`, on the rungs objects and cifar10; of these models only those
-        whose architecture is one of `architectures`, and whose name without rung and seed is one of
-        `only` (all if None)
-    imagenet : names of IMAGENET
-    settings : of the conditions of each model, or design → those of its models; `random` : with
-        random weights too
-    pairs : (model, model beside it), as on the rung objects, where two are compared
-    data : rung → data set, where it asks on these rungs only, or about other images than those
-        that a rung is tested with
+    Attributes:
+        asks: The question.
+        command: One of replicate.TASKS.
+        options: Of that task.
+        n: Number of images, the first of their data set.
+        groups: Of `experiments.groups`, on the rungs objects and cifar10.
+        imagenet: Names of IMAGENET.
+        architectures: Of the models of the groups only those with one of these; all if None.
+        only: Of the models of the groups only those whose name without rung and seed is one of
+            these; all if None.
+        settings: Of the conditions of each model, or design → those of its models.
+        random: Whether models with random weights are measured, too.
+        pairs: (model, model next to it), as on the rung objects, where two are compared.
+        data: Rung → data set, where it asks on these rungs only, or about other images than those
+            that a rung is tested with.
     """
 
     asks: str

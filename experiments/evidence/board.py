@@ -128,9 +128,15 @@ class Board:
         return self.verdicts(self._evidence)
 
     def verdicts(self, found: pd.DataFrame | None = None) -> pd.DataFrame:
-        """One row for every claim and rung: claim, rung, verdict, because.
+        """One row for every claim and rung.
 
-        found : evidence as experiments.evidence gives it (default: what is recorded). Chapter 6.
+        Chapter 6.
+
+        Args:
+            found: Evidence as `experiments.evidence.table` gives it; None for what is recorded.
+
+        Returns:
+            A table of claim, rung, verdict, because.
         """
         if found is None:
             return self._verdicts.copy()

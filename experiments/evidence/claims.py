@@ -642,11 +642,17 @@ def holm(p: dict[str, float]) -> dict[str, float]:
 def verdicts(evidence: pd.DataFrame, claims: tuple[Claim, ...] = CLAIMS) -> list[Verdict]:
     """One verdict for every claim and each of its rungs, by the rules fixed beforehand.
 
-    evidence : columns EVIDENCE; one row for each criterion, rung and variant; p may be NaN where a
-        criterion is no test. claims : the rules, those of the first edition or of another
     A claim of the Holm family that its intervals support is undecided when the adjusted p of its
-    weakest criterion is .05 or more. Raises ValueError for missing columns, for evidence of a claim
-    or criterion that was not declared, and for a repeated row.
+    weakest criterion is .05 or more.
+
+    Args:
+        evidence: Columns EVIDENCE; one row for each criterion, rung and variant; p may be NaN where
+            a criterion is no test.
+        claims: The rules, those of the first edition or of another.
+
+    Raises:
+        ValueError: For missing columns, for evidence of a claim or criterion that was not declared,
+            and for a repeated row.
     """
     if missing := set(EVIDENCE) - set(evidence.columns):
         raise ValueError(f"The evidence lacks the columns {', '.join(sorted(missing))}.")

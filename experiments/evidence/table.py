@@ -20,9 +20,13 @@ CLAIMS = {claim.__name__: claim for room in ROOMS for claim in room.CLAIMS}
 
 
 def evidence(out: Path = RESULTS) -> pd.DataFrame:
-    """The evidence on all rungs, as `book.claims.verdicts` takes it: columns COLUMNS.
+    """The evidence on all rungs, as `claims.verdicts` takes it.
 
-    out : the folder of the tables. An empty table if nothing is recorded.
+    Args:
+        out: The folder of the tables.
+
+    Returns:
+        A table with columns COLUMNS, empty if nothing is recorded.
     """
     rows = [
         {"claim": name, "rung": rung, **row}

@@ -13,13 +13,22 @@ LOSS_LEVELS = (2.0, 1.5, 1.2, 1.0, 0.8, 0.6, 0.5, 0.4, 0.3)  # nats, of comparis
 class Recipe:
     """How a model is trained: cross-entropy, no augmentation; warm-up, a constant rate, descent.
 
-    optimizer : of timm's; "nmuon" takes the matrices of the blocks, and gives all else to AdamW at
-        `fallback` times the rate
-    warmup, descent : epochs of the linear rise to `lr` and of the fall to zero, which is linear or
-        half a cosine
-    branches : nats; where the running mean of the training loss falls below one of these while the
-        rate is constant, a copy of the model goes down to zero by itself within `branch` epochs,
-        so that models can be compared at equal loss in the same phase of their training
+    Attributes:
+        optimizer: One of timm's; "nmuon" takes the matrices of the blocks, and gives all else to
+            AdamW at `fallback` times the rate.
+        lr: The constant rate.
+        weight_decay: Of the optimizer.
+        batch_size: Images a step.
+        epochs: All in all.
+        warmup: Epochs of the linear rise to `lr`.
+        descent: Epochs of the fall to zero, which is linear or half a cosine.
+        cosine: Whether it is half a cosine.
+        fallback: Share of the rate for what "nmuon" leaves to AdamW.
+        branches: Nats; where the running mean of the training loss falls below one of these while
+            the rate is constant, a copy of the model goes down to zero by itself within `branch`
+            epochs, so that models can be compared at equal loss in the same phase of their
+            training.
+        branch: Epochs of their descent.
     """
 
     optimizer: str
