@@ -1,18 +1,25 @@
-"""Sphinx extension: docstrings, which are written to be read in an editor, as pages of the book.
+"""Sphinx extension: what the docstrings say next to their sections, as pages of the book.
 
-What a docstring says of its parameters, `name : meaning`, becomes a list; `Source: key` a citation;
-a chapter's number a link to the chapter.
+The sections (`Args:`, `Returns:`, `Raises:`, `Example:`) are napoleon's. Before it reads them,
+`Source: key` becomes a citation, a chapter's number a link to the chapter, and what stands in
+backticks code; whatever else could be markup is plain.
 """
 
 import re
 from pathlib import Path
 
 CHAPTERS = Path(__file__).resolve().parents[2] / "chapters"
-PARAMETERS = re.compile(r"^(\w+(?:, \w+)*) : ")  # "x, y : sizes", and on indented lines below
-KEY = r"[a-z]+\d{4}\w+"
-SOURCE = re.compile(rf"Source: ({KEY}(?:, {KEY})*)")
-CHAPTER = re.compile(r"[Cc]hapters? \d(?:\.\d)?(?:(?:, | and |; )\d(?:\.\d)?)*")
+KEY = re.compile(r"[a-z]+\d{4}\w+")
+SOURCE = re.compile(rf"Source:\s+({KEY.pattern}(?:,\s+{KEY.pattern})*)")
+CHAPTER = re.compile(r"[Cc]hapters?\s+\d(?:\.\d)?(?:(?:,\s+|\s+and\s+|;\s+)\d(?:\.\d)?)*")
 CODE = re.compile(r"`([^`]+)`")
+EXAMPLE = re.compile(r"^ *>>> .*(?:\n *\S.*)*", re.MULTILINE)  # to the next empty line
+STARRED = re.compile(r"^ +\*{1,2}\w+(?=:)", re.MULTILINE)  # the names of *args and **options
+
+
+def _literal(code: re.Match) -> str:
+    before = code.string[: code.start()][-1:]
+    return ("\\ " if re.match(r"[^\s(\[{<\"'/:-]", before) else "") + f"``{code[1]}``"
 
 
 def _linked(mention: re.Match) -> str:
@@ -25,45 +32,45 @@ def _linked(mention: re.Match) -> str:
 
 
 def restructured(text: str) -> str:
-    """One paragraph as reStructuredText: what is marked up stays, all else is plain."""
+    """A docstring as reStructuredText, but for its sections.
+
+    Args:
+        text: As it is written.
+
+    Returns:
+        The same lines, with citations, links and code marked up.
+    """
     marked = []
 
     def keep(markup: str) -> str:
         marked.append(markup)
         return f"\0{len(marked) - 1}\0"
 
-    text = CODE.sub(lambda m: keep(f"``{m[1]}``"), text)
-    text = SOURCE.sub(lambda m: keep(f"Source: :cite:t:`{m[1].replace(', ', ',')}`"), text)
+    text = EXAMPLE.sub(lambda m: keep(m[0]), text)
+    text = STARRED.sub(lambda m: keep(m[0]), text)
+    text = CODE.sub(lambda m: keep(_literal(m)), text)
+    text = SOURCE.sub(lambda m: keep(f"Source: :cite:t:`{','.join(KEY.findall(m[1]))}`"), text)
     text = CHAPTER.sub(lambda m: keep(_linked(m)), text)
-    text = re.sub(r"([\\*|_`])", r"\\\1", text)
+    text = re.sub(r"[\\*|`]|_(?!\w)", r"\\\g<0>", text)
     return re.sub(r"\0(\d+)\0", lambda m: marked[int(m[1])], text)
 
 
-def _paragraphs(lines: list[str]) -> list[str]:
-    """The lines joined to paragraphs; each parameter, with its indented lines, is one."""
-    found = [""]
-    for line in lines:
-        after = PARAMETERS.match(found[-1]) and not line.startswith(" ")
-        if not line.strip() or PARAMETERS.match(line) or after:
-            found.append("")
-        found[-1] = f"{found[-1]} {line.strip()}".strip()
-    return [paragraph for paragraph in found if paragraph]
-
-
 def _restructure(app, what, name, obj, options, lines):
-    made = []
-    for paragraph in _paragraphs(lines):
-        names = PARAMETERS.match(paragraph)
-        if names:
-            meaning = restructured(paragraph[names.end() :])
-            made += [f"* **{restructured(names[1])}**: {meaning}"]
-        else:
-            made += ["", restructured(paragraph), ""]
-    lines[:] = [*made, ""]
+    lines[:] = restructured("\n".join(lines)).split("\n")
+
+
+def _skip_field(app, what, name, obj, skip, options):
+    """Leave out the fields of named tuples, which the docstring of their class lists."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field ") else skip
 
 
 def setup(app):
-    """Register with Sphinx."""
-    app.setup_extension("sphinx.ext.autodoc")
-    app.connect("autodoc-process-docstring", _restructure)
+    """Register with Sphinx.
+
+    Args:
+        app: Sphinx's application.
+    """
+    app.setup_extension("sphinx.ext.napoleon")
+    app.connect("autodoc-process-docstring", _restructure, priority=400)  # before napoleon
+    app.connect("autodoc-skip-member", _skip_field)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -51,6 +51,12 @@ class Trend(Estimate):
     """A slope, and the smallest that these models would have detected.
 
     Attributes:
+        estimate: The slope.
+        low: As for `Estimate`.
+        high: As for `Estimate`.
+        p: As for `Estimate`.
+        n: As for `Estimate`.
+        undefined: As for `Estimate`.
         detectable: The smallest slope that is found with the power asked for.
     """
 

@@ -259,8 +259,11 @@ def _cnn(spec: Spec) -> SmallResNet:
 
 
 def _take_unit_range(patches: nn.Conv2d) -> None:
-    """Start as if images had been normalised by mean 0.5 and standard deviation 0.5, so that the
-    model itself can take images in [0, 1]: w·(x − 0.5)/0.5 + b = 2w·x + (b − Σw)."""
+    """Let the model itself take images in [0, 1] at the start.
+
+    It begins as if they had been normalised by mean 0.5 and standard deviation 0.5: w·(x − 0.5)/0.5
+    + b = 2w·x + (b − Σw).
+    """
     with torch.no_grad():
         patches.bias -= patches.weight.sum(dim=(1, 2, 3))
         patches.weight *= 2

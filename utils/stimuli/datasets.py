@@ -138,7 +138,11 @@ def folder() -> Path:
 
 
 def shown(path: Path) -> str:
-    """A path as messages name it, seen from the project."""
+    """A path as messages name it, seen from the project.
+
+    Args:
+        path: Of a file or folder.
+    """
     return os.path.relpath(path, ROOT)
 
 

@@ -393,7 +393,14 @@ def _cut(crop: tuple[str, int, int, int], symmetry: int) -> np.ndarray:
 
 
 def render(recipe: Recipe) -> np.ndarray:
-    """The picture of a recipe, uint8 [3, 32, 32]."""
+    """The picture of a recipe.
+
+    Args:
+        recipe: Of the stimulus.
+
+    Returns:
+        uint8 [3, 32, 32].
+    """
     alpha = mask(recipe)
     surfaces = (
         _cut(recipe.object_crop, recipe.flips[0])

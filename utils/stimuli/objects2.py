@@ -386,8 +386,10 @@ def _grid(top: int, left: int, bottom: int, right: int, least: float) -> Iterato
 
 
 def _texture(photograph: str, side: int, box: tuple[int, int, int, int]) -> np.ndarray:
-    """Statistics of a tile at the size at which it is shown, whatever its mean and contrast: how
-    much it varies within 1, 2, 4 and 8 pixels, its skewness and its kurtosis."""
+    """Statistics of a tile at the size at which it is shown, whatever its mean and contrast.
+
+    How much it varies within 1, 2, 4 and 8 pixels, its skewness and its kurtosis.
+    """
     zoom, (top, left, bottom, right) = side // SIZE, box
     part = luminance(photograph)[top:bottom, left:right]
     height, width = (extent // zoom * zoom for extent in part.shape)

@@ -16,7 +16,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def _plane(size: int) -> tuple[Tensor, Tensor]:
-    """x rightwards and y downwards at the pixels' centres, −1 … 1 from edge to edge."""
+    """Coordinates of the pixels' centres, x rightwards and y downwards, −1 … 1 edge to edge."""
     line = (2 * torch.arange(size) + 1) / size - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     return x, y

@@ -130,7 +130,7 @@ class Minibatch:
         ]
 
     def _count(self, layer: str, k: int) -> int:
-        """k of the first layer's n units, as a number of this layer's."""
+        """How many of this layer's units correspond to k of the first layer's."""
         return round(k * self.strongest[layer].shape[-1] / self.n)
 
     def _first(self, k: int, orders: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -141,8 +141,10 @@ class Minibatch:
         }
 
     def _random(self, draw: int, like: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A random order of each layer's units; draw −1 serves the halves, those below it the
-        permuted rows."""
+        """A random order of each layer's units.
+
+        Draw −1 serves the halves, those below it the permuted rows.
+        """
         keys = {layer: draw * len(like) + i for i, layer in enumerate(like)}
         return {
             layer: keyed_orders(self.seed, self.index, keys[layer], tuple(order.shape[1:]))
@@ -150,8 +152,7 @@ class Minibatch:
         }
 
     def _removed(self, orders: dict[str, Tensor]) -> Tensor:
-        """The share of all response that the ranks of an order remove, the mean over layers
-        [batch, ranks]."""
+        """The share of all response that each rank removes, the mean over layers [batch, ranks]."""
         shares = []
         for layer, order in orders.items():
             mass = float64(self.responses[layer].mass)
@@ -195,8 +196,10 @@ def _shares(chosen: Tensor, like: Tensor) -> Tensor:
 
 
 def _falling(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each layer's units from the largest score to the smallest; ties fall to the unit that comes
-    first, on every machine."""
+    """Each layer's units from the largest score to the smallest.
+
+    Ties fall to the unit that comes first, on every machine.
+    """
     return {
         layer: score.argsort(dim=-1, descending=True, stable=True)
         for layer, score in scores.items()

@@ -218,8 +218,10 @@ class AttentionUnits:
     def _maps(
         self, images: Tensor, reduce: Callable[[Tensor], Tensor], projected: bool = False
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The maps of every layer reduced from [batch, heads, queries, keys], and what its joint
-        projection puts out if that is asked for."""
+        """The maps of every layer, reduced from [batch, heads, queries, keys].
+
+        Next to them what its joint projection puts out, if that is asked for.
+        """
         maps = {}
 
         def keep(layer: str, weights: Tensor) -> None:
