@@ -4,7 +4,9 @@ the book's experiments."""
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from experiments.book_commands import add_replicate, add_train
 from experiments.job_commands import READINGS, add_ablate
@@ -24,6 +26,23 @@ COMMANDS: tuple[Callable, ...] = (
 )
 
 
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM, which torchrun sends when another rank has died, ends a command as Ctrl-C does."""
+
+    def stop(*_) -> None:
+        raise KeyboardInterrupt("Stopped by another process.")
+
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main one
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     parser = argparse.ArgumentParser("python -m experiments", description=SUMMARY)
@@ -31,14 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     for add in COMMANDS:
         add(commands)
     options = parser.parse_args(arguments)
-
-    def stop(*_) -> None:
-        raise KeyboardInterrupt("Stopped by another process.")
-
-    signal.signal(signal.SIGTERM, stop)  # torchrun sends it when another rank has died
     ranks = Ranks()
     try:
-        with ranks:
+        with _stoppable(), ranks:
             return options.run(options, ranks)
     except (ValueError, LookupError, OSError, RuntimeError, NotWritten, RankLost) as error:
         status, sentence = 1, str(error)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments import groups
 from experiments.catalogue import EXPERIMENTS, RUNGS
-from experiments.job_commands import positive
+from experiments.job_commands import add_readers, positive
 from experiments.ranks import Ranks
 from experiments.replicate import experiment, replicate, status
 from experiments.results import RESULTS
@@ -222,6 +222,7 @@ def add_replicate(commands) -> None:
         metavar="N",
         help="fewer images than declared, for a trial: give --out too",
     )
+    add_readers(parser)
     parser.add_argument(
         "--out", type=Path, default=RESULTS, help="the folder of the tables (default: results/)"
     )
@@ -239,7 +240,7 @@ def replicate_all(options: argparse.Namespace, ranks: Ranks) -> int:
     for name in names:  # before the first is run for hours
         if name not in STANDALONE:
             experiment(name, options.rung)
-    given = {key: getattr(options, key) for key in ("data", "n", "loss", "runs", "out")}
+    given = {key: getattr(options, key) for key in ("data", "n", "loss", "runs", "out", "readers")}
     statuses = [0]
     for name in names:
         summary, waiting = replicate(name, options.rung, ranks, **given)

@@ -4,6 +4,8 @@ A *condition* is a model, trained or random, with the settings of one measuremen
 is done to it. `Job` goes through the conditions that a results file does not hold yet.
 """
 
+import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,17 +13,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
+from torch.utils import data as torch_data
 from tqdm import tqdm
 
 from experiments.provenance import provenance
-from experiments.ranks import RankLost, Ranks
+from experiments.ranks import RankLost, Ranks, outcome, unpack
 from experiments.results import Results, Summary, counted
 from utils.models import zoo
 from utils.models.architectures import Spec
+from utils.stimuli.minibatches import Dataset
 
 # What may go wrong with one model and not with the next.
 ITS_OWN = (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, OSError)
+# What starting or losing a process that reads images ends in.
+READER_LOST = (RuntimeError, AttributeError, TypeError, pickle.PicklingError)
+MOST_READERS = 4  # unless more are asked for
 
 
 @dataclass(frozen=True)
@@ -80,16 +88,59 @@ class Task(Protocol):
         """One line on what will be done."""
 
 
+def first(data: Dataset, n: int | None, declared: int | None = None) -> Dataset:
+    """The first n images; unless n is given as many as are declared, as far as there are so many.
+
+    Raises ValueError if there are fewer than n.
+    """
+    if n is not None and n > len(data):
+        raise ValueError(
+            f"{data.source} has {len(data):,} images, fewer than the {n:,} asked for: ask for no "
+            "more than there are."
+        )
+    return data.subset(range(min(n or declared or len(data), len(data))), data.source)
+
+
+class _Reading(torch_data.Dataset):
+    """Minibatches by their rows, each as the outcome of reading it."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+
+    def __getitems__(self, rows: range) -> Any:
+        return outcome(lambda: self.data.read(rows))
+
+
+def _joined(parcel: Any) -> Any:
+    return parcel  # in one piece already
+
+
 class Batches:
     """The minibatches of one rank, on its device: (images, labels, index), with a progress bar.
 
-    Minibatch j holds the images jB … jB + B − 1, whichever rank takes it; damaged images are left
-    out of it. There are `count` minibatches over all ranks. `seconds` is what all passes took.
+    Minibatch j holds the images jB … jB + B − 1, whichever rank takes it and whichever process
+    reads it; damaged images are left out of it, and named once. There are `count` minibatches over
+    all ranks. `seconds` is what all passes took.
+
+    readers : processes that read images while the network runs; 0 reads them in between. None:
+        some for files where the network runs on a GPU, which would wait, and otherwise 0
     """
 
-    def __init__(self, data, size: int, count: int, ranks: Ranks, label: str = "") -> None:
+    def __init__(
+        self,
+        data: Dataset,
+        size: int,
+        count: int,
+        ranks: Ranks,
+        label: str = "",
+        readers: int | None = None,
+    ) -> None:
         self.data, self.size, self.count, self.ranks = data, size, count, ranks
         self.label, self.seconds = label, 0.0
+        if readers is None:
+            waiting = ranks.device.type == "cuda" and data.names is not None
+            readers = min(MOST_READERS, os.cpu_count() or 1) if waiting else 0
+        self.readers = readers
 
     def __len__(self) -> int:
         return len(self.ranks.mine(self.count))
@@ -97,13 +148,34 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         started = time.perf_counter()
         shown = self.ranks.main and self.label and sys.stderr.isatty()
-        for j in tqdm(
-            self.ranks.mine(self.count), self.label, unit="batch", leave=False, disable=not shown
-        ):
-            images, labels, index = self.data.batch(j, self.size)
-            if len(index):
-                yield tuple(part.to(self.ranks.device) for part in (images, labels, index))
+        options = dict(total=len(self), unit="batch", leave=False, disable=not shown)
+        for parcel in tqdm(self._parcels(), self.label, **options):
+            batch, damaged = unpack(parcel)
+            self.data.leave_out(damaged)
+            if len(batch.index):
+                yield tuple(part.to(self.ranks.device, non_blocking=True) for part in batch)
         self.seconds += time.perf_counter() - started
+
+    def _parcels(self) -> Iterator[Any]:
+        """What a data set's `read` gives for each minibatch, as an `outcome`."""
+        images = range(len(self.data))
+        rows = [images[j * self.size : (j + 1) * self.size] for j in self.ranks.mine(self.count)]
+        loader = torch_data.DataLoader(
+            _Reading(self.data),
+            batch_sampler=rows,
+            num_workers=min(self.readers, len(rows)),
+            collate_fn=_joined,
+            pin_memory=self.ranks.device.type == "cuda",
+            generator=torch.Generator(),  # of its own: it would draw from the global one
+        )
+        try:
+            yield from loader
+        except READER_LOST as error:
+            reason = str(error).strip().splitlines()[0]
+            raise RuntimeError(
+                f"The processes that read images failed ({reason}): try again with fewer, or with "
+                "none by --readers 0."
+            ) from error
 
     def damaged(self) -> list[str]:
         """The damaged images that any rank came across, by name; on every rank."""
@@ -114,10 +186,10 @@ class Batches:
 class Job:
     """Conditions, what is done to each, and the file that takes the results.
 
-    open_data : gives the data set for a model, with its preprocessing: `batch(j, size)` → (images
-        float32 [b, 3, h, w], labels int64 [b], index int64 [b]) and `damaged` names
+    open_data : gives the data set for a model, with its preprocessing
     n, size : how many images the data set has, and how many make a minibatch
     file, configuration : see Results; n and size are added to the configuration
+    readers : see Batches; the table is the same for any number
 
     Any number of ranks gives the same table, for a minibatch holds the same images on every one.
     Raises what Results raises.
@@ -127,15 +199,16 @@ class Job:
         self,
         conditions: Sequence[Condition],
         task: Task,
-        open_data: Callable[[nn.Module], Any],
+        open_data: Callable[[nn.Module], Dataset],
         n: int,
         size: int,
         file: Path,
         configuration: dict,
         ranks: Ranks,
+        readers: int | None = None,
     ) -> None:
         self.conditions, self.task, self.open_data = conditions, task, open_data
-        self.n, self.size, self.ranks = n, size, ranks
+        self.n, self.size, self.ranks, self.readers = n, size, ranks, readers
         self.count = -(-n // size)  # minibatches
         columns = (*conditions[0].keys, *task.columns)
         configuration = {**configuration, "n": n, "batch": size}
@@ -201,7 +274,7 @@ class Job:
             model = condition.load()
             data = self.open_data(model)
             model = model.to(self.ranks.device)
-            return model, Batches(data, self.size, count, self.ranks, label)
+            return model, Batches(data, self.size, count, self.ranks, label, self.readers)
 
         return self.ranks.together(start)
 
@@ -224,4 +297,4 @@ class Job:
             total += seconds
             plan = self.task.plan(model, condition, batches)
             yield f"  {condition.name}: {plan}; about {seconds:.0f} s"
-        yield f"About {total:.0f} s in all, beside loading models."
+        yield f"About {total:.0f} s in all, and the loading of models."

@@ -6,19 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.job import Condition, Job
+from experiments.job import MOST_READERS, Condition, Job, first
 from experiments.ranks import Ranks
 from experiments.scopes import SCOPES
 from experiments.tasks import behave, measure, represent
 from experiments.tasks.ablate import ORDERS, UNITS, VALUES, Ablate
 from utils.stimuli import datasets
-from utils.stimuli.minibatches import Dataset
 
 SWEEP_HELP = """\
-The table is tidy, one row a value; the .json beside it says where the numbers came from. Each
+The table is tidy, one row a value; the .json next to it says where the numbers came from. Each
 finished condition is on disk before the next begins: after an interruption the same command goes
 on from there. Under torchrun the same command shares the minibatches among the ranks and gives the
-same table: torchrun --nproc-per-node 2 -m utils {command} …
+same table: torchrun --nproc-per-node 2 -m experiments {command} …
 
 exit status: 0 all done; 1 an error, or a model that failed; 2 wrong arguments; 3 all done, but
 damaged images were left out (named in the summary and in the .json); 130 interrupted. torchrun
@@ -61,6 +60,7 @@ def _job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="of every random draw (default: %(default)s)"
     )
+    add_readers(parser)
     parser.add_argument(
         "--out", type=Path, help="the .csv to write or go on with (default: in _runs/)"
     )
@@ -75,6 +75,25 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
     return number
+
+
+def whole(text: str) -> int:
+    """A whole number from 0, from the command line."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {number}")
+    return number
+
+
+def add_readers(parser: argparse.ArgumentParser) -> None:
+    """`--readers`, of every command that shows images to networks."""
+    parser.add_argument(
+        "--readers",
+        type=whole,
+        metavar="N",
+        help="processes that read images while the network runs; the table is the same for any "
+        f"number (default: up to {MOST_READERS} for files where there is a GPU, otherwise 0)",
+    )
 
 
 def _add(commands, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
@@ -214,13 +233,6 @@ def ablate(options: argparse.Namespace, ranks: Ranks) -> int:
     return _job(options, ranks, task, settings, configuration)
 
 
-def _images(name: str, n: int | None) -> Dataset:
-    data = datasets.load(name)
-    if n is not None and n > len(data):
-        raise ValueError(f"{data.source} has {len(data):,} images, fewer than the {n:,} asked for.")
-    return data if n is None else data.subset(range(n), data.source)
-
-
 def _job(
     options: argparse.Namespace, ranks: Ranks, task, settings: list[dict], configuration: dict
 ) -> int:
@@ -231,7 +243,7 @@ def _job(
         for random in kinds
         for setting in settings
     ]
-    data = _images(options.data, options.n)
+    data = first(datasets.load(options.data), options.n)
     job = Job(
         conditions,
         task,
@@ -241,6 +253,7 @@ def _job(
         options.out or Path("_runs", f"{options.command}-{Path(options.data).stem}"),
         {"command": options.command, "data": data.source, "seed": options.seed, **configuration},
         ranks,
+        options.readers,
     )
     if options.dry_run:
         for line in job.plan():

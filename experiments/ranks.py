@@ -62,20 +62,20 @@ class Ranks:
         """Do `work` on rank 0 alone; every rank gets what it returned, or raises what it raised."""
         if self.world == 1:
             return work()
-        parcel = [_outcome(work) if self.main else None]
+        parcel = [outcome(work) if self.main else None]
         with _reachable():
             dist.broadcast_object_list(parcel, src=0)
-        return _unpack(parcel[0])
+        return unpack(parcel[0])
 
     def together(self, work: Callable[[], T]) -> T:
         """Do `work` on every rank; if it raised on any, every rank raises the first one's error."""
         if self.world == 1:
             return work()
-        outcome = _outcome(work)
-        errors = self.everywhere(outcome if isinstance(outcome, Exception) else None)
+        own = outcome(work)
+        errors = self.everywhere(own if isinstance(own, Exception) else None)
         for error in filter(None, errors):
             raise error
-        return _unpack(outcome)
+        return unpack(own)
 
     def everywhere(self, part: T) -> list[T]:
         """The parts of all ranks, in their order, on every rank."""
@@ -96,7 +96,8 @@ class Ranks:
         return parts
 
 
-def _outcome(work: Callable[[], Any]) -> Any:
+def outcome(work: Callable[[], Any]) -> Any:
+    """What became of `work`, fit to be sent to another process: see `unpack`."""
     try:
         return (work(),)
     except Exception as error:
@@ -107,10 +108,11 @@ def _outcome(work: Callable[[], Any]) -> Any:
         return error
 
 
-def _unpack(outcome: Any) -> Any:
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome[0]
+def unpack(parcel: Any) -> Any:
+    """What an `outcome` returned; raises what it raised."""
+    if isinstance(parcel, Exception):
+        raise parcel
+    return parcel[0]
 
 
 @contextmanager

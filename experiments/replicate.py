@@ -9,7 +9,7 @@ import safetensors.torch
 from torch import nn
 
 from experiments.catalogue import EXPERIMENTS, RUNGS, Experiment
-from experiments.job import Condition, Job
+from experiments.job import Condition, Job, first
 from experiments.ranks import Ranks
 from experiments.results import RESULTS, Summary, counted, file_of, finished
 from experiments.tasks.ablate import Ablate
@@ -74,17 +74,20 @@ def replicate(
     loss: float | None = None,
     runs: Path = Path("_runs"),
     out: Path = RESULTS,
+    readers: int | None = None,
 ) -> tuple[Summary | None, list[str]]:
     """Record what is missing of an experiment; the summary, and the models left for later.
 
-    data : labelled photographs, for the rung imagenet; n : of images, if not as many as declared
+    data : labelled photographs, for the rung imagenet
+    n : of images; without it as many as declared, or all if there are fewer
     loss : one of training.LOSS_LEVELS, to take every model as it was when its training loss first
         fell below that, from the checkpoints in `runs`, instead of when its training ended
+    readers : see Batches
 
     Models that are not recorded are left for later if the zoo lacks them (or the hub does not give
     them, or their run has no such checkpoint); with none at hand the summary is None. The table
     grows as models come.
-    Raises ValueError for an unknown experiment, and what Job raises.
+    Raises ValueError for an unknown experiment and for fewer than n images, and what Job raises.
     """
     if name in STANDALONE:
         return ranks.on_main(lambda: record(name, file_of(name, rung, out=out))), []
@@ -95,7 +98,7 @@ def replicate(
     names = declared.models(rung)
     here = ranks.on_main(lambda: [model for model in names if _at_hand(model, rung, loss, runs)])
     file = file_of(name, rung, loss, out)
-    images = _images(declared, rung, data, n or declared.n)
+    images = first(_images(declared, rung, data), n, declared.n)
     conditions = list(_conditions(declared, here, loss, runs))
     about = {"experiment": name, "command": declared.command, "data": images.source, "seed": SEED}
     summary = None
@@ -109,27 +112,26 @@ def replicate(
             file,
             {**about, **declared.options, **({} if loss is None else {"loss": loss})},
             ranks,
+            readers,
         )
         summary = job.run()
     done = finished(file)  # read after the job, which says so if the file is damaged
     return summary, [m for m in names if m not in here and done[m] < max(1, declared.count(m))]
 
 
-def _images(declared: Experiment, rung: str, data: Path | None, n: int) -> Dataset:
+def _images(declared: Experiment, rung: str, data: Path | None) -> Dataset:
     if data is not None and rung != "imagenet":
         raise ValueError(f"The rung {rung} has images of its own: leave --data out.")
     if declared.data is not None:  # --data is for the other experiments of the same command
-        images = datasets.load(declared.data[rung])
-    elif rung != "imagenet":
-        images = datasets.load(f"{rung}/test")
-    elif data is None:
+        return datasets.load(declared.data[rung])
+    if rung != "imagenet":
+        return datasets.load(f"{rung}/test")
+    if data is None:
         raise ValueError(
             "The rung imagenet needs labelled photographs: give --data, the path of an "
             "ImageFolder or of a directory with labels.csv."
         )
-    else:
-        images = datasets.load(data)
-    return images.subset(range(min(n, len(images))), images.source)
+    return datasets.load(data)
 
 
 def _checkpoint(model: str, loss: float, runs: Path) -> Path:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -56,7 +57,7 @@ def test_a_truncated_jpeg_is_named_skipped_counted_and_in_the_exit_status(
 
     with tarfile.open(tmp_path / "damaged.tar", "w") as archive:
         archive.add(one_damaged, ".")
-    assert measure("--data", tmp_path / "damaged.tar", "--out", tmp_path / "b") == 3
+    assert measure("--data", tmp_path / "damaged.tar", "--out", tmp_path / "b", "--readers", 2) == 3
     same = pd.read_csv(tmp_path / "b.csv")
     pd.testing.assert_frame_equal(table, same, rtol=0, atol=1e-6)
 
@@ -123,9 +124,25 @@ def test_ctrl_c_is_answered_by_one_sentence(photographs, tmp_path, capsys, monke
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Dataset, "batch", interrupted)
+    monkeypatch.setattr(Dataset, "read", interrupted)
     assert measure("--data", photographs, "--out", tmp_path / "a") == 130
-    assert "measure: The job was interrupted: 0 of 1 condition safe" in (capsys.readouterr().err)
+    assert "measure: The job was interrupted: 0 of 1 condition safe" in capsys.readouterr().err
+
+
+def test_the_signal_of_a_launcher_ends_a_command_as_ctrl_c_does_and_not_what_comes_after(
+    photographs, tmp_path, capsys, monkeypatch
+):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Dataset, "read", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert measure("--data", photographs, "--out", tmp_path / "a") == 130
+    assert "measure: The job was interrupted: 0 of 1 condition safe" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_thread_may_run_a_command(photographs, tmp_path):
+    with ThreadPoolExecutor(1) as threads:
+        run = threads.submit(measure, "--data", photographs, "-n", 6, "--out", tmp_path / "a")
+        assert run.result() == 0
 
 
 @pytest.mark.parametrize("command", ["measure", "ablate"])
@@ -138,7 +155,7 @@ def test_help_says_how_with_examples_and_what_the_exit_status_means(command, cap
 
 
 def start(*arguments, launcher=("-m",)):
-    command = [sys.executable, *launcher, "utils", *map(str, arguments)]
+    command = [sys.executable, *launcher, "experiments", *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -170,9 +187,12 @@ def test_the_same_command_under_torchrun_gives_the_same_table(photographs, tmp_p
     run = ["measure", "vit-d6-h4", "--data", photographs, "-n", 6, "--batch", 2]
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     two = start(*run, "--out", tmp_path / "two", launcher=launcher)
-    assert main([*map(str, run), "--out", str(tmp_path / "one")]) == 0
-    said = two.communicate(timeout=100)[1]
-    assert two.returncode == 0, said
+    try:
+        assert main([*map(str, run), "--out", str(tmp_path / "one")]) == 0
+        said = two.communicate(timeout=600)[1]
+        assert two.returncode == 0, said
+    finally:
+        two.terminate()
     tables = [pd.read_csv(tmp_path / f"{name}.csv") for name in ("one", "two")]
     pd.testing.assert_frame_equal(*tables, rtol=0, atol=1e-6)
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 
 import pandas as pd
 import pytest
@@ -14,6 +15,8 @@ from experiments.ranks import RankLost, Ranks
 from experiments.tasks.ablate import Ablate
 from experiments.tasks.measure import MEASURES, Measure
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* is one of the bad")
+LIMIT = 600  # seconds in all that the ranks may take; a minute does where nothing else runs
 MODELS = [Condition("vit-d2-h2", random=True), Condition("resnet-d8", random=True)]
 
 
@@ -22,11 +25,11 @@ class Deadly(Images):
 
     seen = 0
 
-    def batch(self, j, size):
-        self.seen += j == 1
+    def picture(self, i):
+        self.seen += i == 8
         if self.seen == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().batch(j, size)
+        return super().picture(i)
 
 
 ABLATIONS = [
@@ -35,15 +38,16 @@ ABLATIONS = [
 ]
 
 
-def run(file, images, ranks, conditions=MODELS):
+def run(file, images, ranks, conditions=MODELS, **options):
     task = Measure(list(MEASURES), 0) if conditions is MODELS else Ablate(5, 2, 0)
-    return Job(conditions, task, lambda model: images, len(images), 8, file, {}, ranks).run()
+    given = (conditions, task, lambda model: images, len(images), 8, file, {}, ranks)
+    return Job(*given, **options).run()
 
 
 def rank(number, port, folder):
     os.environ |= dict(RANK=str(number), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=port)
     with Ranks() as ranks:
-        run(folder / "odd.csv", Images(36, bad=[9]), ranks)
+        run(folder / "odd.csv", Images(36, bad=[9]), ranks, readers=1)
         run(folder / "idle.csv", Images(8), ranks)  # rank 1 has nothing to do
         run(folder / "odd_ablated.csv", Images(36, bad=[9]), ranks, ABLATIONS)
         run(folder / "idle_ablated.csv", Images(8), ranks, ABLATIONS)
@@ -62,12 +66,19 @@ def folder(tmp_path_factory):
     processes = [
         mp.get_context("spawn").Process(target=rank, args=(i, port, folder)) for i in range(2)
     ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(100)
-        assert process.exitcode is not None
-    return folder
+    end = time.monotonic() + LIMIT
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(max(0, end - time.monotonic()))
+        assert None not in [process.exitcode for process in processes], "the ranks took too long"
+        return folder
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+                process.join()
 
 
 @pytest.mark.slow

@@ -276,6 +276,13 @@ def test_a_data_configuration_prepares_as_a_model_does(folder):
     assert images[0].mean().item() == pytest.approx(-1, abs=1e-4)
 
 
+def test_a_choice_of_prepared_images_is_prepared(folder):
+    prepared = datasets.load(folder).preprocessed({"input_size": (3, 48, 48)})
+    chosen = prepared.subset([3, 1], "two").batch(0, 2)
+    assert torch.equal(chosen.images, prepared.batch(0, 5).images[[3, 1]])
+    assert chosen.index.tolist() == [0, 1]
+
+
 def test_a_model_with_other_classes_is_warned_about(folder):
     with pytest.warns(UserWarning, match="pets has 2 classes and the model tells 10 apart"):
         datasets.load(folder, zoo.create("vit-d1-h2"))

@@ -133,7 +133,7 @@ class Dataset(data.Dataset):
         return prepared
 
     def subset(self, rows: Sequence[int], source: str) -> "Dataset":
-        """The images at `rows`, in that order, their indices counted from 0 again.
+        """The images at `rows`, in that order and as prepared, their indices counted from 0 again.
 
         Args:
             rows: Indices of images.
@@ -142,7 +142,9 @@ class Dataset(data.Dataset):
         names = None if self.names is None else [self.names[i] for i in rows]
         rows = [int(i) for i in rows]
         picture = _Chosen(self._picture, rows)
-        return Dataset(source, self.labels[rows], self.classes, picture, names)
+        chosen = Dataset(source, self.labels[rows], self.classes, picture, names)
+        chosen._transform, chosen._untouched = self._transform, self._untouched
+        return chosen
 
     def batch(self, j: int, size: int) -> Batch:
         """Minibatch j without its damaged images, which are named in warnings and in `damaged`.
