@@ -28,6 +28,7 @@ from utils.measures.statistics import mean_over, slope_per_doubling
 
 MIXER = "mixer-d6"
 SAMPLED = 6  # equally spaced blocks of a model
+CLOSE = 1e-6  # depths are recorded with eight digits: 4/6 is a little more than 2/3 there
 
 
 def _contrasts(recorded: Recorded, of, plus: str, minus: str) -> tuple:
@@ -67,20 +68,24 @@ def _off_diagonal(found: pd.DataFrame) -> float:
 @judged_from("similarity")
 def ra2(recorded: Recorded) -> Iterator[dict]:
     """Early layers of a ViT mix local and global heads."""
-    found = recorded.numbers("similarity", "relative_distance")
+    for criterion, values in _reach(recorded.numbers("similarity", "relative_distance")):
+        yield from known_rows((criterion, recorded.mean(VIT, values), "main"))
+
+
+def _reach(found: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+    """What the criteria ask of each model's heads, in the first and the last quarter of its blocks
+    (one block or more); nothing if there are no rows."""
     if not len(found):
         return
     blocks = found.groupby("model")["layer"].transform("nunique")
-    quarter = (blocks / 4).round().clip(lower=1) / blocks  # of the depth, a block at least
-    early = found[found["depth"] <= quarter + 1e-9].groupby("model")["value"]
-    late = found[found["depth"] > 1 - quarter + 1e-9].groupby("model")["value"]
-    for criterion, values in (
-        ("range", early.max() - early.min()),
-        ("local", early.min()),
-        ("global", early.max()),
-        ("late", late.min() - early.min()),
-    ):
-        yield from known_rows((criterion, recorded.mean(VIT, values), "main"))
+    quarter = (blocks / 4).round().clip(lower=1)
+    place = (found["depth"] * blocks).round()  # 1, 2, …
+    early = found[place <= quarter].groupby("model")["value"]
+    late = found[place > blocks - quarter].groupby("model")["value"]
+    yield "range", early.max() - early.min()
+    yield "local", early.min()
+    yield "global", early.max()
+    yield "late", late.min() - early.min()
 
 
 @judged_from("representation")
@@ -114,8 +119,7 @@ def ra5(recorded: Recorded) -> Iterator[dict]:
     found = recorded.numbers("pairs", "matched_cka")
     if not len(found):
         return
-    thirds = pd.cut(found["depth"], [0, 1 / 3, 2 / 3, 1], labels=["early", "middle", "late"])
-    means = found.groupby(["model", "beside", thirds], observed=True)["value"].mean().unstack()
+    means = _by_thirds(found)
     falls = []
     for model in (VIT, CNN):
         pairs = means.index.to_frame(index=False)
@@ -127,6 +131,13 @@ def ra5(recorded: Recorded) -> Iterator[dict]:
             falls.append(fall["late"] - fall["early"])
     if falls:
         yield row("late", mean_over(falls))
+
+
+def _by_thirds(found: pd.DataFrame) -> pd.DataFrame:
+    """Means over the layers of each third of the depth; rows model and beside."""
+    ends = [0, 1 / 3 + CLOSE, 2 / 3 + CLOSE, 1]
+    thirds = pd.cut(found["depth"], ends, labels=["early", "middle", "late"])
+    return found.groupby(["model", "beside", thirds], observed=True)["value"].mean().unstack()
 
 
 @judged_from("pairs", groups=(*VITS, *CNNS, "variants"))
@@ -148,7 +159,7 @@ def ra7(recorded: Recorded) -> Iterator[dict]:
         found = recorded.numbers("representation", "field_radius", weights)
         if not len(found):
             return pd.Series(dtype=float)
-        return found[found["depth"] <= 1 / 3 + 1e-9].groupby("model")["value"].mean()
+        return found[found["depth"] <= 1 / 3 + CLOSE].groupby("model")["value"].mean()
 
     gap, learned = _contrasts(recorded, radius, VIT, CNN)
     own = recorded.mean(VIT, radius("trained"))

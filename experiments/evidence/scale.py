@@ -11,6 +11,8 @@ from experiments.evidence.recorded import Recorded, difference, exact, judged_fr
 from experiments.groups import BUDGETS
 from utils.models import zoo
 
+EXACT_FIT = 1e-24  # squared log loss: below it there is rounding alone
+
 
 @judged_from("accuracy", groups=("compute",))
 def zh(recorded: Recorded) -> Iterator[dict]:
@@ -67,7 +69,7 @@ def _aicc(x: np.ndarray, y: np.ndarray, offset: bool) -> float:
     slope, intercept = np.polyfit(np.log(x), np.log(y), 1)
     start = [intercept, -slope, 0.1 * y.min()] if offset else [intercept, -slope]
     fitted, _ = curve_fit(law, x, np.log(y), start, maxfev=20_000)
-    residual = float(((law(x, *fitted) - np.log(y)) ** 2).sum())
+    residual = max(float(((law(x, *fitted) - np.log(y)) ** 2).sum()), EXACT_FIT)
     n, k = len(x), len(start) + 1  # with the variance
     return n * math.log(residual / n) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
 

@@ -347,18 +347,7 @@ def ra2(recorded: Second) -> Iterator[dict]:
         yield from representation.ra2(recorded)
         return
     found = recorded.numbers("similarity", "relative_distance")
-    if not len(found):
-        return
-    blocks = found.groupby("model")["layer"].transform("nunique")
-    quarter = (blocks / 4).round().clip(lower=1) / blocks
-    early = found[found["depth"] <= quarter + 1e-9].groupby("model")["value"]
-    late = found[found["depth"] > 1 - quarter + 1e-9].groupby("model")["value"]
-    for criterion, numbers in (
-        ("range", early.max() - early.min()),
-        ("local", early.min()),
-        ("global", early.max()),
-        ("late", late.min() - early.min()),
-    ):
+    for criterion, numbers in representation._reach(found):
         yield row(criterion, mean_over(numbers))
 
 
@@ -389,8 +378,7 @@ def ra5(recorded: Second) -> Iterator[dict]:
     found = recorded.numbers("pairs", "matched_cka")
     if not len(found):
         return
-    thirds = pd.cut(found["depth"], [0, 1 / 3, 2 / 3, 1], labels=["early", "middle", "late"])
-    means = found.groupby(["model", "beside", thirds], observed=True)["value"].mean().unstack()
+    means = representation._by_thirds(found)
     if not {"early", "late"} <= set(means.columns):
         return
     change = means["late"] - means["early"]
@@ -430,7 +418,7 @@ def ra7(recorded: Second) -> Iterator[dict]:
     """The receptive fields of ViTs are global early: numbers without an interval."""
 
     def early(rows: pd.DataFrame) -> float:
-        return rows.loc[rows["depth"] <= 1 / 3 + 1e-9, "value"].mean()
+        return rows.loc[rows["depth"] <= 1 / 3 + representation.CLOSE, "value"].mean()
 
     trained, twins = _by_twins(recorded.table("representation"), "field_radius", early)
     twins = twins.groupby(level=0).mean() if len(twins) else twins
