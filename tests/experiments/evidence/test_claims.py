@@ -156,6 +156,20 @@ def test_holms_adjustment_can_leave_a_hu_claim_undecided():
     assert verdict("hu2", both).verdict == UNDECIDED
 
 
+@pytest.mark.parametrize(
+    ("p", "expected"), [(0.0499, SUPPORTED), (0.05, UNDECIDED), (0.055, UNDECIDED)]
+)
+def test_an_adjusted_p_of_five_per_cent_or_more_leaves_a_hu_claim_undecided(p, expected):
+    criteria = ("heads", "layers", "distance")
+    rows = [("hu2", criterion, "main", 0.5, 0.35, 0.6, p) for criterion in criteria]
+    assert verdict("hu2", evidence(*rows)).verdict == expected  # alone, so not adjusted
+    far = [("hu3", "necessity", v, 0.3, 0.1, 0.5, 0.9) for v in ("zero", "renormalise")]
+    halved = [(*row[:-1], p / 2) for row in rows]  # and doubled by the other test
+    found = verdict("hu2", evidence(*halved, *far, ("hu3", "place", "main", 0.3, 0.1, 0.5, 0.9)))
+    assert found.verdict == expected
+    assert found.because == ("" if expected == SUPPORTED else "after Holm's adjustment")
+
+
 def test_evidence_for_an_undeclared_criterion_is_refused():
     with pytest.raises(ValueError, match=r"No rule was declared for \('hu3', 'magic', 'main'\)"):
         verdicts(evidence(("hu3", "magic", "main", 1, 1, 1)))

@@ -1,10 +1,13 @@
 """The queue trains what is missing, survives a failure, and says what it could not do."""
 
 import json
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
+from helpers.trainings import meet
 
 from experiments.training import queue, trainer
 from utils.models import zoo
@@ -70,3 +73,28 @@ def test_a_second_queue_goes_on_with_what_the_first_has_not_begun(small_zoo, tin
         failed = queue.work(["vit-d1-h1-w8", "vit-d1-h2-w8"], small_zoo / "runs", tiny_recipe)
     assert "being trained by another process" in failed["vit-d1-h1-w8"]
     assert list(zoo.manifest()) == ["vit-d1-h2-w8"]
+
+
+@pytest.mark.slow
+def test_workers_train_at_the_same_time_share_the_threads_and_outlive_a_failure(
+    tmp_path, monkeypatch, capfd
+):
+    published = {}
+
+    def publish(name, run):
+        published[name] = run
+        return 0.5
+
+    monkeypatch.setattr(queue, "_train", meet)
+    monkeypatch.setattr(queue, "put_into_zoo", publish)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    failed = queue.work(["first", "diverging", "last"], tmp_path, workers=2)
+    assert failed == {"diverging": "the loss became nan"}
+    assert "diverging failed: the loss became nan" in capfd.readouterr().err
+    assert published == {name: tmp_path / name for name in ("first", "last")}
+    notes = [json.loads(file.read_text()) for file in tmp_path.glob("*/where.json")]
+    processes = {process for process, _ in notes}
+    assert len(notes) == 3
+    assert len(processes) == 2
+    assert os.getpid() not in processes
+    assert {threads for _, threads in notes} == {3}

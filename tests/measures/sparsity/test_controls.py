@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from utils.measures import sparsity
+from utils.measures.sparsity.controls import overlap
 
 
 def seeded(seed=0):
@@ -57,6 +58,17 @@ def test_the_overlap_is_the_ratio_of_the_ginis_and_depends_on_the_seed_alone():
     assert first.overlap == second.overlap
     head, averaged, permuted = (g.mean() for g in first[1:])
     torch.testing.assert_close(first.overlap, (averaged - permuted) / (head - permuted))
+
+
+def test_the_overlap_of_three_ginis_is_the_share_of_the_way_from_permuted_to_per_head():
+    # Of heads, of their average, of the average of permuted ones: (.5 − .3)/(.8 − .3), and so on.
+    per_head, averaged, permuted = torch.tensor(
+        [[0.8, 0.5, 0.3], [0.8, 0.8, 0.3], [0.8, 0.3, 0.3], [0.8, 0.2, 0.4], [0.3, 0.3, 0.3]],
+        dtype=torch.float64,
+    ).T
+    found = overlap(per_head, averaged, permuted)
+    expected = torch.tensor([0.4, 1.0, 0.0, -0.5, math.nan], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, equal_nan=True)
 
 
 def test_uniform_heads_have_no_placement():
