@@ -307,7 +307,11 @@ def build(spec: Spec) -> nn.Module:
 
 
 def forward_flops(model: nn.Module) -> int:
-    """Operations of one forward pass of one 32×32 image, a multiply-add counting as two."""
+    """Operations of one forward pass of one 32×32 image, a multiply-add counting as two.
+
+    Args:
+        model: Any network that takes such images.
+    """
     # The counter does not see inside fused attention on the CPU, so the plain kernel is used.
     image = torch.zeros(1, 3, 32, 32, device=next(model.parameters()).device)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):

@@ -23,7 +23,13 @@ CHUNK = 500  # images that are read at a time when all are wanted
 
 
 class Batch(NamedTuple):
-    """Images float32 [b, 3, h, w], labels int64 [b], global indices int64 [b]."""
+    """Some images of a data set.
+
+    Attributes:
+        images: float32 [b, 3, h, w].
+        labels: int64 [b].
+        index: int64 [b], the global indices of the images.
+    """
 
     images: Tensor
     labels: Tensor
@@ -121,7 +127,14 @@ class Dataset(data.Dataset):
         return self.preprocessed(model)
 
     def preprocessed(self, model: nn.Module | dict) -> "Dataset":
-        """The same for images whose labels are not meant to be the model's classes."""
+        """The same for images whose labels are not meant to be the model's classes.
+
+        Args:
+            model: As for `prepared_for`.
+
+        Returns:
+            Another data set of the same images.
+        """
         if isinstance(model, dict):
             config = resolve_data_config(pretrained_cfg=model)
         else:
@@ -206,7 +219,11 @@ class Dataset(data.Dataset):
                 warnings.warn(text, stacklevel=3)
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """All minibatches in their order."""
+        """All minibatches in their order.
+
+        Args:
+            size: Images a minibatch.
+        """
         return (self.batch(j, size) for j in range(-(-len(self) // size)))
 
     def everything(self) -> Batch:
