@@ -14,8 +14,8 @@ class Recipe:
     """How a model is trained: cross-entropy, no augmentation; warm-up, a constant rate, descent.
 
     Attributes:
-        optimizer: One of timm's; "nmuon" takes the matrices of the blocks, and gives all else to
-            AdamW at `fallback` times the rate.
+        optimizer: One of timm's; "nmuon" takes the weights of linear maps and convolutions,
+            the classifier apart, and gives all else to AdamW at `fallback` times the rate.
         lr: The constant rate.
         weight_decay: Of the optimizer.
         batch_size: Images a step.

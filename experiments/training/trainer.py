@@ -84,17 +84,43 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             f"{recipe.optimizer} is for the blocks of a Transformer, and {type(model).__name__} "
             "has none: set another optimizer."
         )
-    inner = {id(p) for block in model.blocks for p in block.parameters() if p.ndim == 2}
+    inner = {
+        id(module.weight)
+        for module in model.modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and module is not model.get_classifier()
+    }
+    thirds = {id(whole): (whole, parts) for whole, parts in _queries_keys_values(model)}
     groups = ({"params": []}, {"params": [], "use_fallback": True})
     for parameter in model.parameters():
-        groups[id(parameter) not in inner]["params"].append(parameter)
-    return create_optimizer_v2(
+        _, parts = thirds.get(id(parameter), (None, [parameter]))
+        groups[id(parameter) not in inner]["params"].extend(parts)
+    optimizer = create_optimizer_v2(
         groups,
         recipe.optimizer,
         adjust_lr_fn="original",
         fallback_lr_scale=recipe.fallback,
         **settings,
     )
+
+    def hand_over(*_) -> None:
+        for whole, parts in thirds.values():
+            for part, gradient in zip(parts, whole.grad.chunk(3), strict=True):
+                part.grad = gradient
+            whole.grad = None  # the optimiser, which does not know it, would not
+
+    optimizer.register_step_pre_hook(hand_over)
+    return optimizer
+
+
+def _queries_keys_values(model: nn.Module) -> Iterator[tuple[nn.Parameter, list[nn.Parameter]]]:
+    """The weights that hold queries, keys and values in one matrix, and its three parts in place.
+
+    Muon makes all singular values of an update equal. In one matrix the three would share them, and
+    a ViT needs about twice as many views for the same loss.
+    """
+    for module in model.modules():
+        if isinstance(joint := getattr(module, "qkv", None), nn.Linear):
+            yield joint.weight, [nn.Parameter(part) for part in joint.weight.detach().chunk(3)]
 
 
 def train(
@@ -230,6 +256,7 @@ class _Run:
         # backward pass in this order of memory crashes on processors without AVX-512.
         if spec.family in CNNS and spec.width >= 32:
             model = model.to(memory_format=torch.channels_last)
+        model = model.to(self.accelerator.device)  # before its weights are known to the optimiser
         self.model, self.optimizer = self.accelerator.prepare(model, _optimizer(model, recipe))
         self.steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
         self.steps = round(recipe.epochs * self.steps_per_epoch)

@@ -92,14 +92,34 @@ def test_muon_is_refused_for_a_model_without_blocks():
         trainer._optimizer(build(Spec.parse("resnet-d8-w16")), Recipe("nmuon", 0.02, 0.0))
 
 
-def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else():
+def test_muon_takes_the_matrices_but_the_classifier_and_nothing_else():
     model = build(Spec.parse("vit-d2-h2-w8"))
     recipe = Recipe("nmuon", 0.02, 0.0, fallback=0.05)
     muon, others = trainer._optimizer(model, recipe).param_groups
-    assert len(muon["params"]) == 2 * 4  # qkv, projection and two layers of the MLP, each block
-    assert len(muon["params"]) + len(others["params"]) == len(list(model.parameters()))
+    each = 3 + 1 + 2  # queries, keys and values, the projection, the layers of the MLP
+    assert len(muon["params"]) == 2 * each + 1  # and the embedding of patches
+    assert len(muon["params"]) + len(others["params"]) == len(list(model.parameters())) + 2 * 2
     assert others["use_fallback"]
     assert others["fallback_lr_scale"] == 0.05
+
+
+def test_muon_makes_queries_keys_and_values_orthogonal_each_by_itself():
+    torch.manual_seed(0)
+    model = build(Spec.parse("vit-d1-h2-w16"))
+    optimizer = trainer._optimizer(model, Recipe("nmuon", 0.5, 0.0))
+    weight = model.blocks[0].attn.qkv.weight
+    for _ in range(2):  # the gradient of the first step must not be in that of the second
+        before = weight.detach().clone()
+        weight.grad = torch.randn_like(weight)
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter) if parameter is not weight else weight.grad
+        optimizer.step()
+        optimizer.zero_grad()
+        assert weight.grad is None
+        for update in ((weight.detach() - before) / 0.5).chunk(3):
+            values = torch.linalg.svdvals(update)  # Newton and Schulz end between .7 and 1.2
+            assert values.min() > 0.6
+            assert values.max() < 1.3
 
 
 # Measuring.
