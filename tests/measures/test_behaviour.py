@@ -28,7 +28,7 @@ from utils.stimuli import datasets, psychophysics
 
 
 def rights(*counts: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two observers: both right, only the first, only the second, neither, so many times each."""
+    """Two observers: both right, only the first, only the second, neither, each that many times."""
     a = torch.tensor([1, 1, 0, 0]).repeat_interleave(torch.tensor(counts))
     b = torch.tensor([1, 0, 1, 0]).repeat_interleave(torch.tensor(counts))
     return a.bool(), b.bool()

@@ -217,9 +217,9 @@ def test_the_slope_shrinks_by_the_share_that_the_mediator_carries():
         assert found.estimate == pytest.approx(share, abs=0.06)
         assert found.low < share < found.high
     columns = np.stack([np.ones(30), np.log2(x), mediator], 1)
-    beside = np.linalg.lstsq(columns, y, rcond=None)[0][1]
+    held = np.linalg.lstsq(columns, y, rcond=None)[0][1]
     alone = np.linalg.lstsq(columns[:, :2], y, rcond=None)[0][1]
-    assert found.estimate == pytest.approx(1 - beside / alone)
+    assert found.estimate == pytest.approx(1 - held / alone)
 
 
 def test_both_slopes_of_a_shrinkage_hold_a_size_that_varies_beside_x():

@@ -1,4 +1,4 @@
-"""Attention by relative position alone, beside the convolution that it is to be."""
+"""Attention by relative position alone, next to the convolution that it approaches."""
 
 import pytest
 import torch

@@ -292,11 +292,14 @@ def _symmetries(rng: np.random.Generator, texture: str) -> tuple[int, int]:
 
 
 def _shift(outline: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """How many pixels to move an object (corners around its centroid) from the middle, (x, y).
+    """How many pixels to move an object from the middle, (x, y).
 
-    where : (x, y) in [−1, 1], the ends being as far out as `INSIDE` allows along that axis alone;
-        drawn as sines of uniform angles, which fills the border as often as the middle. Where both
-        together would cut off too much, the object is moved back towards the middle.
+    Where both axes together would cut off too much, the object is moved back towards the middle.
+
+    Args:
+        outline: Corners around its centroid.
+        where: (x, y) in [−1, 1], the ends being as far out as `INSIDE` allows along that axis
+            alone; drawn as sines of uniform angles, which fills the border as often as the middle.
     """
     canvas = _raster(outline + SIZE, 2 * SIZE)  # the object in its midst
     canvas /= canvas.sum()
