@@ -1,1 +1,1 @@
-"""What reading, ablating and comparing networks cost, as a ratio to a plain forward pass."""
+"""What reading, ablating and comparing networks costs, as a ratio to a plain forward pass."""

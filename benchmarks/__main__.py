@@ -1,6 +1,6 @@
 """`python -m benchmarks [TOPIC …]`: ratios to a floor, with quartiles and extra memory.
 
-Contenders take turns, so that what else the machine does falls on all of them alike; each turn's
+Contenders take turns, so that what else the machine does falls on all of them equally; each turn's
 time is divided by that of the floor (a plain forward pass, unless the table begins otherwise)
 around it. Memory is the peak of a process of its own over 64 images, above that of the floor. The
 allocator is told to keep freed memory: otherwise page faults, which hit some contenders by chance,
@@ -22,8 +22,8 @@ import torch
 from tqdm import tqdm
 
 # Modules of this package. Each has CONTENDERS, BATCH (images a batch) and BATCHES (a turn), and may
-# have TURNS, the batches of single suites.
-TOPICS = ("reading", "ablating", "comparing")
+# have TURNS, the batches of single suites, and IMAGES, how many a turn reads of its own.
+TOPICS = ("reading", "ablating", "comparing", "loading")
 ALLOCATOR = {  # glibc's; elsewhere they do nothing
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
@@ -43,12 +43,13 @@ def noise(topic, count: int) -> list[torch.Tensor]:
     return [torch.randn(topic.BATCH, 3, 224, 224, device=DEVICE) for _ in range(count)]
 
 
-def ratios(topic, suite: str, rounds: int) -> dict[str, np.ndarray]:
+def ratios(topic, suite: str, rounds: int) -> tuple[dict[str, np.ndarray], float]:
+    """The times of all contenders by that of the floor, turn by turn, and its median in seconds."""
     make_model, contenders = topic.CONTENDERS[suite]
     batches = noise(topic, getattr(topic, "TURNS", {}).get(suite, topic.BATCHES))
     runs = {name: make(make_model().to(DEVICE)) for name, make in contenders.items()}
     floor, *others = runs
-    found = {name: [] for name in runs}
+    found, floors = {name: [] for name in runs}, []
     with torch.inference_mode():
         for run in runs.values():
             run(batches)
@@ -58,7 +59,8 @@ def ratios(topic, suite: str, rounds: int) -> dict[str, np.ndarray]:
                 after = seconds(runs[floor], batches)
                 found[name].append(here / ((before + after) / 2))
                 found[floor].append(after / before)
-    return {name: np.array(values) for name, values in found.items()}
+                floors += [before, after]
+    return {name: np.array(values) for name, values in found.items()}, float(np.median(floors))
 
 
 def peak_mib(topic: str, suite: str, contender: str) -> float:
@@ -95,16 +97,17 @@ def own_peak_mib() -> float:
 def report(name: str, rounds: int) -> None:
     topic = importlib.import_module(f"benchmarks.{name}")
     for suite in topic.CONTENDERS:
-        found = ratios(topic, suite, rounds)
-        base = None
-        print(f"\n{suite}\n{'':32}{'ratio':>8}{'quartiles':>16}{'extra MiB':>12}")
+        found, floor = ratios(topic, suite, rounds)
+        base, images = None, getattr(topic, "IMAGES", None)
+        rate = f"{'images/s':>12}" if images else ""
+        print(f"\n{suite}\n{'':32}{'ratio':>8}{'quartiles':>16}{'extra MiB':>12}{rate}")
         for contender, values in found.items():
             low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
             peak = peak_mib(name, suite, contender)
             base = peak if base is None else base
-            print(
-                f"{contender:32}{middle:8.3f}{low:9.3f} {high:6.3f}{peak - base:12.0f}", flush=True
-            )
+            rate = f"{images / (middle * floor):12.0f}" if images else ""
+            row = f"{contender:32}{middle:8.3f}{low:9.3f} {high:6.3f}{peak - base:12.0f}{rate}"
+            print(row, flush=True)
 
 
 def main() -> None:
