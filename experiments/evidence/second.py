@@ -1,4 +1,4 @@
-"""From the second edition's tables to the evidence for its rules (book.rules): one row a criterion.
+"""From the second edition's tables to the evidence for its rules (`rules`): one row a criterion.
 
 One function for each claim whose evidence changed; the others are those of the first edition.
 `evidence` gives what is judged, `beside` the variants that are not: each next to the primary one,

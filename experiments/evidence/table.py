@@ -1,7 +1,7 @@
 """From the recorded tables to the evidence that the claims are judged by: one row a criterion.
 
 One function answers for each claim on one rung; its rows are named like the criteria that were
-declared before the results (book.claims). What is not recorded gives no row. Where there are too
+declared before the results (`claims`). What is not recorded gives no row. Where there are too
 few seeds for an interval, it is infinite, and the verdict is undecided.
 """
 

@@ -62,7 +62,7 @@ def values(
 ) -> pd.DataFrame:
     """One row for every model and number: model, KEYS, value; what is not recorded yet is left out.
 
-    scope : one of layers.SCOPES; of sparseness "all" is the mean over layers, of ablations all
+    scope : one of scopes.SCOPES; of sparseness "all" is the mean over layers, of ablations all
         layers at once. loss : of models at equal loss, as `replicate` recorded them
     profiles : quantity of an ablation → measure; order : by which the units were ablated
     read : the table of a file

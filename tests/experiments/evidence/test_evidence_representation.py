@@ -39,7 +39,7 @@ EXTREME = (0.01, 1.9)  # where no criterion looks
 
 
 @both
-def test_heads_of_the_first_and_the_last_quarter_are_compared_a_block_more_or_less_is_neither(
+def test_heads_of_the_first_and_the_last_quarter_of_the_blocks_are_compared_and_no_others(
     edition, tmp_path
 ):
     rows, expected = [], []
