@@ -101,14 +101,14 @@ BRANCHES = (1.0, 0.6)
 
 MUON = Recipe(
     "nmuon",
-    lr=0.02,
+    lr=0.01,
     weight_decay=0.01,
     batch_size=64,
     epochs=6,
     warmup=0.1,
     descent=2.4,
     cosine=False,
-    fallback=0.15,
+    fallback=0.3,
     branches=BRANCHES,
 )
 
