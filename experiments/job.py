@@ -4,6 +4,7 @@ A *condition* is a model, trained or random, with the settings of one measuremen
 is done to it. `Job` goes through the conditions that a results file does not hold yet.
 """
 
+import gc
 import os
 import pickle
 import sys
@@ -236,6 +237,7 @@ class Job:
                     self._measure(condition, f"{i + 1}/{len(self.todo)} {condition.name}")
                 except ITS_OWN as error:
                     failed[condition.name] = f"{error} ({type(error).__name__})"
+                gc.collect()  # what refers to itself, as metrics do, would keep its memory
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"The job was interrupted: {self._safe()}") from None
         except RankLost as error:

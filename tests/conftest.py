@@ -1,6 +1,8 @@
 """What all tests share. Nothing here or in any test asks the network."""
 
+import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,56 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
+MEANT = 2.5  # GB that one process of the tests may have in memory at most
+LEFT_BEHIND = 0.1  # GB after a test, from which on it is tidied up
+peaks = []  # GB, of the processes that ran tests
+
+
+def resident() -> float:
+    """What this process has in memory, in GB; 0 where the system does not say."""
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        return 0
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
+def most_resident() -> float:
+    """The most that this process had in memory so far, in GB; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+
+
+@pytest.fixture(autouse=True)
+def tidied():
+    """Memory that a test leaves behind is freed.
+
+    Metrics refer to themselves, and the collector of such objects counts them, not their bytes.
+    """
+    before = resident()
+    yield
+    if resident() - before > LEFT_BEHIND:
+        gc.collect()
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # of xdist, which brings it to the main process
+        session.config.workeroutput["peak"] = most_resident()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    peaks.append(getattr(node, "workeroutput", {}).get("peak", 0))
+
+
+def pytest_terminal_summary(terminalreporter):
+    peak = max([*peaks, most_resident()])
+    terminalreporter.write_line(
+        f"The largest process of the tests had {peak:.1f} GB in memory; at most {MEANT} are meant."
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
+import gc
 import json
 import multiprocessing
 import os
 import signal
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,6 +74,25 @@ def test_an_interrupted_sweep_says_what_is_safe_and_goes_on_from_there(tmp_path)
     again.run()
     job(tmp_path / "b.csv").run()
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+
+
+def test_a_model_is_gone_before_the_next_one_is_loaded(tmp_path):
+    images, seen, left = Images(8), [], []
+
+    def open_data(model):
+        left.append(sum(reference() is not None for reference in seen))
+        seen.append(weakref.ref(model))
+        return images
+
+    with Ranks() as ranks:
+        task = Measure(["attention", "activation"], 0)
+        given = [*CONDITIONS, Condition("vit-d2-h4", random=True)]
+        gc.disable()
+        try:
+            Job(given, task, open_data, 8, 8, tmp_path / "a", {}, ranks).run()
+        finally:
+            gc.enable()
+    assert left == [0, 0, 0]
 
 
 def test_a_model_that_fails_is_named_and_the_next_one_is_measured(tmp_path):
