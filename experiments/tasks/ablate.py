@@ -46,28 +46,6 @@ ORDERS = {
 COLUMNS = ("quantity", "order", "k", "fraction", "value", "low", "high", "n", "note")
 
 
-class PlannedAblator(Ablator):
-    """An ablator that notes how it ran its conditions: `plans`, and their `block_calls`."""
-
-    def __init__(self, model: nn.Module, means: dict[str, Tensor]) -> None:
-        super().__init__(model, means)
-        self.plans: dict[str, None] = {}
-        self.conditions = self.block_calls = 0
-
-    def _all_parts(self, images, conditions, intact):
-        plan = self.plan(conditions, intact)
-        self.plans[plan.name] = None
-        self.conditions += len(plan.each)
-        self.block_calls += plan.block_calls
-        return super()._all_parts(images, conditions, intact)
-
-    def __str__(self) -> str:
-        return (
-            f"{' + '.join(self.plans)}, {self.conditions} ablations and {self.block_calls} block "
-            "calls a minibatch"
-        )
-
-
 class Ablate:
     """The task of `python -m experiments ablate` (see `run.Task`).
 
@@ -102,7 +80,7 @@ class Ablate:
             own = {k: v for k, v in profiled.items() if v not in FIXED}
             units = units_of(model, layers, **own, seed=self.seed)
             options["means"] = averaged(lambda found: mean_responses(units, found))
-        self.ablator = PlannedAblator(model, means)
+        self.ablator = Ablator(model, means)
         shared = dict(value=value, ablator=self.ablator)
         if value == "resample":
             shared["others"] = _others(batches.data, self.seed)
@@ -131,7 +109,11 @@ class Ablate:
 
     def plan(self, model, condition, batches) -> str:
         """How the ablations of the last `run` were done."""
-        return str(self.ablator)
+        ablator = self.ablator
+        return (
+            f"{' + '.join(ablator.ran)}, {ablator.ran.total()} ablations and "
+            f"{ablator.block_calls} block calls a minibatch"
+        )
 
 
 def ablatable(model: nn.Module, unit: str) -> list[str]:

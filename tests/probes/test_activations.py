@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import nn
 
-from utils.probes import ActivationRecorder
+from utils.probes import ActivationRecorder, activations
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,37 @@ def test_names_are_those_of_timm_too():
     assert len(record.outputs) == 17
 
 
+def test_layers_are_given_as_modules_too(resnet, images):
+    with ActivationRecorder(resnet, [resnet.layer2, "fc", resnet.layer1[0].conv1]) as record:
+        resnet(images)
+    assert list(record.outputs) == ["layer1.0.conv1", "layer2", "fc"]
+    with ActivationRecorder(resnet, resnet.layer2) as one:  # an nn.Sequential is one layer
+        resnet(images)
+    assert list(one.outputs) == ["layer2"]
+    assert one.outputs["layer2"].equal(record.outputs["layer2"])
+
+
+def test_activations_are_the_outputs_of_a_recorder(resnet, images):
+    with torch.no_grad(), ActivationRecorder(resnet, ["*relu", "fc"]) as record:
+        resnet(images)
+    found = activations(resnet, images.requires_grad_(), ["*relu", "fc"])
+    assert list(found) == list(record.outputs)
+    assert all(values.equal(record.outputs[layer]) for layer, values in found.items())
+    assert list(activations(resnet, images, resnet.fc)) == ["fc"]
+    assert hooks_on(resnet) == 0
+
+
+def test_a_recorder_says_what_it_records_and_has_recorded(resnet, images):
+    record = ActivationRecorder(resnet, "*relu")
+    assert repr(record) == ("<ActivationRecorder of ResNet: outputs of '*relu'; nothing read yet>")
+    with record:
+        resnet(images)
+    assert repr(record) == (
+        "<ActivationRecorder of ResNet: outputs of '*relu'; 17 read into .outputs: relu, "
+        "layer1.0.relu, layer1.0.relu#2 and 14 more>"
+    )
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_after_an_exception_no_hook_stays(resnet, images, error):
     def fail(name, values):
@@ -113,6 +144,23 @@ def test_a_pattern_that_matches_nothing_names_the_nearest_layers(resnet):
     with pytest.raises(ValueError, match=match), ActivationRecorder(resnet, "layer1.0.act"):
         pass
     assert hooks_on(resnet) == 0
+
+
+def test_layers_that_are_none_are_refused_by_one_sentence(resnet):
+    for layers, error, match in (
+        (resnet, ValueError, r"This ResNet is no layer .* one within it \(conv1, bn1, relu and 6"),
+        (
+            nn.Linear(2, 2),
+            ValueError,
+            "This Linear is no layer of ResNet .* own modules, or a name",
+        ),
+        (0, TypeError, "ResNet are given by names, globs or modules, not by 0"),
+        (None, TypeError, 'needs layers: give names, modules, or "\\*" for all'),
+        (0.5, TypeError, r"by their names, by globs or as modules, not 0\.5"),
+    ):
+        with pytest.raises(error, match=match) as caught, ActivationRecorder(resnet, layers):
+            pass
+        assert str(caught.value).endswith(".")
 
 
 def test_a_layer_that_was_never_called_is_named():

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.probes import AttentionProbe, attention_layers
+from utils.probes import AttentionProbe, attention_layers, attention_maps
 
 BLOCKS = ["blocks.0.attn", "blocks.1.attn"]
 
@@ -139,6 +139,63 @@ def test_layers_are_chosen_by_glob_in_model_order(model, images):
     with AttentionProbe(model, layers="blocks.1.*") as probe:
         model(images)
     assert list(probe.maps) == BLOCKS[1:]
+
+
+def test_layers_are_chosen_by_module_or_number_too_in_model_order(model, images):
+    first, second = (block.attn for block in model.blocks)
+    for layers, expected in (
+        (second, BLOCKS[1:]),
+        ([second, first], BLOCKS),
+        ([1, 0], BLOCKS),
+        (-1, BLOCKS[1:]),
+        (range(1), BLOCKS[:1]),
+        (["blocks.0.*", second, 1], BLOCKS),
+    ):
+        with AttentionProbe(model, layers) as probe:
+            model(images)
+        assert list(probe.maps) == expected
+
+
+def test_a_probe_says_what_it_reads_and_has_read(model, images):
+    probe = AttentionProbe(model, [model.blocks[0].attn, "blocks.1*"])
+    assert repr(probe) == (
+        "<AttentionProbe of VisionTransformer: class rows of Attention, 'blocks.1*'; "
+        "nothing read yet>"
+    )
+    with AttentionProbe(model, rows=slice(2)) as probe:
+        model(images)
+    assert repr(probe) == (
+        "<AttentionProbe of VisionTransformer: rows slice(None, 2, None) of all layers; "
+        "2 read into .maps: blocks.0.attn, blocks.1.attn>"
+    )
+    with AttentionProbe(model, rows="all", reduce=lambda layer, weights: None) as probe:
+        model(images)
+    assert repr(probe).endswith(
+        "all rows of all layers; 2 read into reduce: " + ", ".join(BLOCKS) + ">"
+    )
+
+
+def test_attention_maps_are_those_of_a_probe_stacked(model, images):
+    for options in ({}, dict(rows="all"), dict(rows=slice(1, 3), layers=[1])):
+        with torch.no_grad(), AttentionProbe(model, **options) as probe:
+            model(images)
+        found = attention_maps(model, images.requires_grad_(), **options)
+        assert found.equal(torch.stack(list(probe.maps.values())))
+        assert not found.requires_grad
+    assert attention_maps(model, images).shape == (2, 4, 3, 1, 10)
+    assert hooks_on(model) == 0
+
+
+def test_attention_maps_of_unequal_shape_are_not_one_tensor():
+    model = timm.create_model(
+        "swin_tiny_patch4_window7_224", img_size=56, depths=(1, 1), embed_dim=32, num_heads=(2, 4)
+    ).eval()
+    match = (
+        r"SwinTransformer cannot be one tensor, .* in 'layers\.0.* choose layers of one shape, or"
+    )
+    with refusal(match):
+        attention_maps(model, torch.rand(1, 3, 56, 56), rows="all")
+    assert attention_maps(model, torch.rand(1, 3, 56, 56), 0, rows="all").shape[2:] == (2, 49, 49)
 
 
 def test_reduce_sees_each_map_once_and_nothing_is_kept(model, images):
@@ -371,11 +428,34 @@ def test_a_pattern_that_matches_nothing_names_the_nearest_layers(model):
     match = r"No layer of VisionTransformer matches 'block\.1\.attn': .* blocks\.1\.attn, blocks\.0"
     with refusal(match), AttentionProbe(model, layers=["*", "block.1.attn"]):
         pass
-    with refusal("list of patterns is empty"), AttentionProbe(model, layers=[]):
+    with refusal("list of layers is empty"), AttentionProbe(model, layers=[]):
         pass
 
 
+def test_layers_that_are_none_of_the_attention_layers_are_refused_by_one_sentence(model):
+    for layers, error, match in (
+        (
+            model.blocks[0],
+            ValueError,
+            r"This Block is no layer .* one within it \(blocks\.0\.attn\)",
+        ),
+        ([nn.Linear(2, 2)], ValueError, r"This Linear is no layer .* the model's own modules"),
+        ([0, 2], ValueError, "VisionTransformer has 2 layers .*: there is no 2"),
+        (-3, ValueError, "there is no -3"),
+        (0.5, TypeError, r"by their names, by globs or as modules, not 0\.5"),
+        ([0.5], TypeError, r"given by names, globs or modules, not by 0\.5"),
+        ([True], TypeError, "not by True"),
+        ([None], TypeError, "not by None"),
+    ):
+        with refusal(match, error) as caught, AttentionProbe(model, layers):
+            pass
+        assert str(caught.value).endswith(".")
+    assert hooks_on(model) == 0
+
+
 def test_rows_that_are_no_rows_are_refused(model, images):
+    with refusal(r"a slice of the queries, not \[0, 1\]"):
+        AttentionProbe(model, rows=[0, 1])
     with refusal('rows is "class", "all" or a slice of the queries, not \'cls\''):
         AttentionProbe(model, rows="cls")
     match = re.escape("blocks.0.attn: slice(50, 60, None) selects none of its 10 queries")

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torchvision
+from torch import nn
 
 from utils.probes import TokenLayout, token_layout
 from utils.probes.hooks import select
@@ -76,6 +77,25 @@ def test_names_are_selected_once_in_their_own_order():
     names = ["stem.act", "blocks.0.attn", "blocks.0.act", "blocks.1.act", "head"]
     assert select(names, ["blocks.*.act", "*act"], "X") == [names[0], *names[2:4]]
     assert select(names, "head", "X") == ["head"]
+
+
+def test_names_are_selected_by_their_modules_where_these_are_known():
+    first, second = nn.Linear(2, 2), nn.ReLU()
+    assert select({"a": first, "b": second}, [second, "a*"], "X") == ["a", "b"]
+    with pytest.raises(TypeError, match="The layers of X are given by names or globs, not by ReLU"):
+        select(["a", "b"], second, "X")
+
+
+def test_numbers_count_in_the_order_of_the_names_where_they_are_allowed():
+    assert select(["a", "b", "c"], [-1, 0], "X", numbered=True) == ["a", "c"]
+    with pytest.raises(ValueError, match=r"X has 3 layers .* from 0: there is no 3\."):
+        select(["a", "b", "c"], 3, "X", numbered=True)
+    with pytest.raises(TypeError, match="not by 0"):
+        select(["a", "b", "c"], 0, "X")
+
+
+def test_a_name_with_signs_of_globs_in_it_can_be_given_exactly():
+    assert select(["a[0]", "a0"], "a[0]", "X") == ["a[0]", "a0"]
 
 
 def test_every_pattern_must_match_something():

@@ -31,6 +31,13 @@ def use_style() -> None:
 
     Wide type for narrow screens, no frame at the top and right, and an opaque white ground, on
     which figures stay legible where a page is dark.
+
+    Example:
+        >>> import matplotlib.pyplot as plt
+        >>> from utils.book import plotting
+        >>> plotting.use_style()
+        >>> plt.rcParams["axes.spines.top"], plt.rcParams["figure.facecolor"]
+        (False, 'white')
     """
     sns.set_theme(
         context="notebook",
@@ -69,10 +76,28 @@ def image_grid(
     columns: int = 4,
     title_size: float = 11,
 ) -> Figure:
-    """Show images in rows of `columns`, each under its title.
+    """Show images in rows, each under its title.
 
-    images: [N, 3, H, W], values in [0, 1], at least one. titles: N strings. Raises ValueError on
-    any other shape, range or number. Used from chapter 1 on.
+    Used from chapter 1 on.
+
+    Args:
+        images: [N, 3, H, W], values in 0 … 1, at least one.
+        titles: N strings.
+        columns: How many images a row holds at most.
+        title_size: Of the titles, in points.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: For any other shape, range or number.
+
+    Example:
+        >>> import torch
+        >>> from utils.book import plotting
+        >>> figure = plotting.image_grid(torch.rand(3, 3, 8, 8), ["a", "b", "c"], columns=2)
+        >>> [ax.get_title() for ax in figure.axes]
+        ['a', 'b', 'c', '']
     """
     pixels = _as_pixels(images)  # [N, H, W, 3]
     if titles is not None and len(titles) != len(pixels):
@@ -104,11 +129,32 @@ def heatmap(
     centre: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a matrix as colours, with names along both sides and the unit beside the colour bar.
+    """Draw a matrix as colours, with names along both sides and the unit next to the colour bar.
 
-    matrix: [R, C], finite. rows, columns: R and C names. digits: write each value with so many
-    decimals. centre: use the diverging colours around this value. ax: draw there instead of in a
-    new figure. Raises ValueError if shapes and names disagree or a value is not finite.
+    Args:
+        matrix: [rows, columns], finite: a tensor, an array or nested lists.
+        rows: A name for each row.
+        columns: A name for each column.
+        xlabel: What the columns are.
+        ylabel: What the rows are.
+        unit: What the values are, with their unit.
+        digits: The number of decimals with which each value is written into its cell; None to
+            write none.
+        centre: The value around which the diverging colours are used; None for amounts from none
+            upwards.
+        ax: Where to draw, instead of in a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: If shapes and names disagree, or a value is not finite.
+
+    Example:
+        >>> from utils.book import plotting
+        >>> ax = plotting.heatmap([[0.25, 0.75], [1, 0]], rows=["disc", "ring"], digits=2)
+        >>> [text.get_text() for text in ax.texts]
+        ['0.25', '0.75', '1.00', '0.00']
     """
     values = np.asarray(matrix.cpu() if isinstance(matrix, torch.Tensor) else matrix, dtype=float)
     if values.ndim != 2 or values.size == 0:
@@ -147,11 +193,30 @@ def overlay(
 ) -> Axes:
     """Lay a map of weights over an image: the more weight, the less the image is darkened.
 
-    image: [3, H, W], values in [0, 1]. weights: [h, w], non-negative, such as attention to a grid
-    of patches; stretched over the image. full: the weight from which on the image is not darkened
-    at all. Overlays with the same `full` can be compared; by default it is the largest of the
-    weights, and only their ratio to that is shown. Raises ValueError on other shapes or ranges,
-    and on weights that are all zero where `full` is not given. Used from chapter 1 on.
+    Used from chapter 1 on.
+
+    Args:
+        image: [3, H, W], values in 0 … 1.
+        weights: [h, w], not negative, such as attention to a grid of patches; stretched over the
+            image.
+        ax: Where to draw, instead of in a new figure.
+        full: The weight from which on the image is not darkened at all. Overlays with the same
+            `full` can be compared; by default it is the largest of the weights, and only their
+            ratio to that is shown.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: For other shapes or ranges, and weights that are all zero where `full` is not
+            given.
+
+    Example:
+        >>> import torch
+        >>> from utils.book import plotting
+        >>> ax = plotting.overlay(torch.ones(3, 8, 8), torch.tensor([[0.0, 0.5]]))
+        >>> [f'{light:.1f}' for light in ax.images[0].get_array()[0, :, 0]]
+        ['0.2', '0.2', '0.2', '0.2', '1.0', '1.0', '1.0', '1.0']
     """
     pixels = _as_pixels(image.unsqueeze(0))[0]  # [H, W, 3]
     if weights.ndim != 2 or weights.numel() == 0:

@@ -43,7 +43,11 @@ PROTECTED = ("torch", "torchvision", "numpy")
 
 
 def version() -> str:
-    """The book's version, as this checkout's pyproject.toml or the installed package states it."""
+    """The book's version.
+
+    Returns:
+        What this checkout's pyproject.toml or the installed package states, such as "0.1.0".
+    """
     return _project()["version"] if _in_checkout() else importlib.metadata.version(NAME)
 
 
@@ -51,9 +55,19 @@ def setup(seed: int = 0, install: bool = False):
     """Make this Python ready for a chapter and say in one line what runs where.
 
     Puts this checkout first on the path, seeds Python, NumPy and PyTorch, applies the figure
-    style. `install` first installs missing dependencies: for a fetched copy on a borrowed runtime.
-    Returns the `torch.device`: CUDA if there is one, else Apple's MPS, else the CPU.
-    Raises ValueError if `seed` is not an integer from 0 to 2**32 - 1. Used by every chapter.
+    style. Used by every chapter.
+
+    Args:
+        seed: An integer from 0 to 2**32 - 1.
+        install: Whether to install missing dependencies first: for a fetched copy on a borrowed
+            runtime.
+
+    Returns:
+        The `torch.device`: CUDA if there is one, else Apple's MPS, else the CPU.
+
+    Raises:
+        ValueError: For any other seed.
+        RuntimeError: If pip fails.
     """
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"The seed must be an integer from 0 to 2**32 - 1, not {seed!r}.")
@@ -82,9 +96,13 @@ def setup(seed: int = 0, install: bool = False):
 def install_missing() -> list[str]:
     """Install with pip the dependencies of the book that are not there, and nothing else.
 
-    The torch, torchvision and numpy that are there stay exactly as they are. Returns the
-    requirements that were installed; an empty list means that pip was not called.
-    Raises RuntimeError if pip fails.
+    The torch, torchvision and numpy that are there stay exactly as they are.
+
+    Returns:
+        The requirements that were installed; an empty list means that pip was not called.
+
+    Raises:
+        RuntimeError: If pip fails.
     """
     missing = [
         requirement for requirement in _project()["dependencies"] if _is_missing(requirement)

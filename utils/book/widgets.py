@@ -30,10 +30,31 @@ def slider(
 ) -> ipywidgets.Widget:
     """A slider that leafs through pictures, each with its label below.
 
-    pictures: matplotlib figures, which are closed, or [3, H, W] with values in [0, 1]. labels,
-    alts: one for each picture; an alt text says in 40 characters or more what is seen, no two
-    alike. description: what the slider changes. width: in px, of figures and the largest image.
-    Raises ValueError on anything else. Used from chapter 1 on.
+    Used from chapter 1 on.
+
+    Args:
+        pictures: Matplotlib figures, which are closed, or images [3, H, W] with values in 0 … 1.
+        labels: One for each picture.
+        alts: One for each picture, no two the same: what is seen, in 40 characters or more.
+        description: What the slider changes.
+        width: Of figures and of the largest image, in px.
+
+    Returns:
+        The slider above its pictures, for the last line of a cell.
+
+    Raises:
+        ValueError: For anything else.
+
+    Example:
+        >>> import torch
+        >>> from utils.book import widgets
+        >>> alts = [f"A square of one even grey, {share} per cent of white" for share in (20, 80)]
+        >>> greys = [torch.full((3, 8, 8), grey) for grey in (0.2, 0.8)]
+        >>> control, pictures = widgets.slider(greys, ["dark", "light"], alts, "Grey").children
+        >>> control.options
+        ('1 of 2', '2 of 2')
+        >>> len(pictures.children)
+        2
     """
     return _leaf_through([pictures], [labels], [alts], [description], width)
 
@@ -45,10 +66,31 @@ def two_sliders(
     descriptions: tuple[str, str] = ("Row", "Column"),
     width: int = 480,
 ) -> ipywidgets.Widget:
-    """Two sliders over a table of pictures, such as layer × head: [rows][columns], no row shorter.
+    """Two sliders over a table of pictures, such as layer × head.
 
-    labels, alts: nested in the same way. descriptions: what each slider changes. Everything else,
-    errors included, is as in `slider`. Used in chapter 3.
+    Used in chapter 3.
+
+    Args:
+        pictures: [rows][columns], as for `slider`, no row shorter than another.
+        labels: One for each picture, nested in the same way.
+        alts: One for each picture, nested in the same way.
+        descriptions: What the slider over rows and the one over columns change.
+        width: As for `slider`.
+
+    Returns:
+        The sliders above their pictures, for the last line of a cell.
+
+    Raises:
+        ValueError: As `slider`.
+
+    Example:
+        >>> import torch
+        >>> from utils.book import widgets
+        >>> alts = [[f"A square of one even grey, picture {r} and {c}" for c in "ab"] for r in "AB"]
+        >>> greys = torch.rand(2, 2, 3, 1, 1).expand(2, 2, 3, 8, 8)
+        >>> box = widgets.two_sliders(greys, [["a", "b"], ["c", "d"]], alts, ("Layer", "Head"))
+        >>> [control.description for control in box.children[:2]]
+        ['Layer', 'Head']
     """
     return _leaf_through(pictures, labels, alts, descriptions, width)
 
@@ -100,7 +142,7 @@ def _html(frame: str) -> ipywidgets.HTML:
 
 
 def _control(description: str, length: int) -> ipywidgets.SelectionSlider:
-    # Words rather than a number, because a screen reader speaks what stands beside the slider.
+    # Words rather than a number, because a screen reader speaks what stands next to the slider.
     return ipywidgets.SelectionSlider(
         options=[f"{place} of {length}" for place in range(1, length + 1)],
         description=description,

@@ -1,5 +1,4 @@
-"""What a model is made of: its tokens, blocks, attention layers and activation functions, and where
-on the image a token or a channel's position lies."""
+"""What a model is made of: tokens, blocks, attention layers, activations, places in the image."""
 
 import inspect
 from dataclasses import dataclass
@@ -22,12 +21,22 @@ LATE_CLASS_TOKEN = (
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Where the tokens of a model are: `prefix` of them, the class token first, then the patches.
+    """Where the tokens of a model are: the prefix, with the class token first, then the patches.
 
-    `prefix` counts class, distillation and register tokens; `pool` is how the head reads the tokens
-    ("token", "avg", "map", …; None if the model does not say); `grid` is (rows, columns) of patches
-    at the model's nominal image size, None if the model does not say. `late` marks models in which
-    some attention layers see no prefix: ask `prefix_in`.
+    Attributes:
+        prefix: How many class, distillation and register tokens there are.
+        has_class_token: Whether the first of them is a class token.
+        pool: How the head reads the tokens: "token", "avg", "map", …; None if the model does not
+            say.
+        grid: (rows, columns) of patches at the model's nominal image size; None if the model does
+            not say.
+        late: Whether some attention layers see no prefix: ask `prefix_in`.
+
+    Example:
+        >>> from utils.probes import TokenLayout
+        >>> layout = TokenLayout(5, True, "token", (14, 14))  # a class token and four registers
+        >>> layout.prefix_in(201)
+        5
     """
 
     prefix: int
@@ -37,10 +46,19 @@ class TokenLayout:
     late: bool = False
 
     def prefix_in(self, tokens: int) -> int:
-        """How many of a layer's `tokens` (the length of a map's key axis) are prefix tokens.
+        """How many of a layer's tokens are prefix tokens.
 
         In a `late` model all or none: `grid` decides or, where it is unknown, whether the rest is a
-        square; ValueError if it is a square neither with nor without the prefix.
+        square.
+
+        Args:
+            tokens: How many tokens the layer has: the length of a map's key axis.
+
+        Returns:
+            Their number, 0 … prefix.
+
+        Raises:
+            ValueError: If the rest is a square neither with nor without the prefix.
         """
         if not self.late:
             return self.prefix
@@ -60,6 +78,19 @@ def token_layout(model: nn.Module) -> TokenLayout:
 
     Correct for distilled models (2 prefix tokens), registers with and without a class token, and
     models without tokens (prefix 0). Explained in chapter 3.
+
+    Args:
+        model: The model, which is not run.
+
+    Returns:
+        The layout of its tokens.
+
+    Example:
+        >>> import timm
+        >>> from utils.probes import token_layout
+        >>> model = timm.create_model("vit_tiny_patch16_224", img_size=48, depth=2)
+        >>> token_layout(model)
+        TokenLayout(prefix=1, has_class_token=True, pool='token', grid=(3, 3), late=False)
     """
     tokens = {"class": 0, "dist": 0, "reg": 0}
     for path, parameter in model.named_parameters():
@@ -83,9 +114,10 @@ def _grid(model: nn.Module) -> tuple[int, int] | None:
             return tuple(grid)
     position = getattr(model, "pos_embed", None)
     if isinstance(position, torch.Tensor) and position.ndim == 4:  # VOLO: [1, rows, columns, width]
-        return tuple(position.shape[1:3])
-    if hasattr(model, "image_size") and hasattr(model, "patch_size"):  # torchvision
-        return (model.image_size // model.patch_size,) * 2
+        return position.shape[1], position.shape[2]
+    image, patch = (getattr(model, name, None) for name in ("image_size", "patch_size"))
+    if isinstance(image, int) and isinstance(patch, int):  # torchvision
+        return image // patch, image // patch
     return None
 
 
@@ -114,21 +146,34 @@ def _calls_attention(kind: type[nn.Module]) -> bool:
 def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The modules whose own code calls a softmax or an attention kernel, by name, in model order.
 
-    Found from the code of their classes, so new models need no entry here; the name of a model that
-    is itself an attention layer is its class name. Some have no map over positions (channel
-    attention, selective kernels): only a forward pass tells.
+    Found from the code of their classes, so new models need no entry here. Some have no map over
+    positions (channel attention, selective kernels): only a forward pass tells.
+
+    Args:
+        model: The model, which is not run.
+
+    Returns:
+        Name → module; the name of a model that is itself an attention layer is its class name.
+
+    Example:
+        >>> import timm
+        >>> from utils.probes import attention_layers
+        >>> model = timm.create_model("vit_tiny_patch16_224", img_size=48, depth=2)
+        >>> list(attention_layers(model))
+        ['blocks.0.attn', 'blocks.1.attn']
     """
     layers = {}
     for name, module in model.named_modules():
-        library = type(module).__module__.startswith("torch.nn.")
+        kind: type[nn.Module] = type(module)
+        library = kind.__module__.startswith("torch.nn.")
         if isinstance(module, nn.MultiheadAttention) or (
             not library
             and (
-                _calls_attention(type(module))
+                _calls_attention(kind)  # type: ignore[arg-type]  # a class can be hashed
                 or any(isinstance(child, nn.Softmax) for child in module.children())
             )
         ):
-            layers[name or type(module).__name__] = module
+            layers[name or kind.__name__] = module
     return layers
 
 
@@ -140,7 +185,21 @@ RATES = (
 
 
 def activation_layers(model: nn.Module) -> list[str]:
-    """The names of the modules that are activation functions (ReLU, GELU and their kin)."""
+    """The names of the modules that are activation functions (ReLU, GELU and their kin).
+
+    Args:
+        model: The model, which is not run.
+
+    Returns:
+        The names, in model order; none where activations are functions and not modules.
+
+    Example:
+        >>> import timm
+        >>> from utils.probes import activation_layers
+        >>> model = timm.create_model("vit_tiny_patch16_224", img_size=48, depth=2)
+        >>> activation_layers(model)
+        ['blocks.0.mlp.act', 'blocks.1.mlp.act']
+    """
     return [name for name, module in model.named_modules() if type(module).__name__ in RATES]
 
 
@@ -149,6 +208,18 @@ def block_names(model: nn.Module) -> list[str]:
 
     They are the modules with parts of their own in an nn.Sequential or nn.ModuleList, stages being
     opened up; where there are no two of them (VGG), all modules in such lists.
+
+    Args:
+        model: The model, which is not run.
+
+    Returns:
+        The names; none for a model without such lists.
+
+    Example:
+        >>> import timm
+        >>> from utils.probes.anatomy import block_names
+        >>> block_names(timm.create_model("resnet18"))[:3]
+        ['layer1.0', 'layer1.1', 'layer2.0']
     """
 
     def search(module: nn.Module, path: str, composite: bool) -> list[str]:
@@ -169,10 +240,16 @@ def block_names(model: nn.Module) -> list[str]:
 def middle_block(model: nn.Module) -> tuple[str, tuple[str, ...]] | None:
     """The block nearest to the middle whose skip connections can be removed, and which it has.
 
-    They are "attention" and "mlp" in timm's Transformer blocks, "skip" in residual blocks that
-    change nothing but their branch; the first and the last block do not count.
+    Args:
+        model: The model, which is not run. Its first and last block do not count.
+
+    Returns:
+        The block's name and its skip connections: "attention" and "mlp" in timm's Transformer
+        blocks, "skip" in residual blocks that change nothing but their branch. None if no block
+        has any.
     """
-    names, found = block_names(model), []
+    names = block_names(model)
+    found: list[tuple[int, str, tuple[str, ...]]] = []
     for i, name in enumerate(names[1:-1], 1):
         block = model.get_submodule(name)
         if all(hasattr(block, part) for part in ("attn", "mlp", "drop_path1", "drop_path2")):
@@ -183,7 +260,17 @@ def middle_block(model: nn.Module) -> tuple[str, tuple[str, ...]] | None:
 
 
 def channel_axis(model: nn.Module, layer: str, ndim: int) -> int:
-    """1 for feature maps [batch, channels, rows, columns], −1 for tokens and channels-last maps."""
+    """Along which axis of a layer's output its channels lie.
+
+    Args:
+        model: The model that the layer is part of.
+        layer: The name of the layer.
+        ndim: How many axes its output has.
+
+    Returns:
+        1 for feature maps [batch, channels, rows, columns], −1 for tokens [batch, tokens, channels]
+        and channels-last maps [batch, rows, columns, channels].
+    """
     if ndim != 4:
         return -1
     path = layer.split(".")
@@ -197,14 +284,23 @@ def channel_axis(model: nn.Module, layer: str, ndim: int) -> int:
 
 
 def places(model: nn.Module, layer: str, output: Tensor) -> tuple[Tensor, tuple[int, int], int]:
-    """A layer's output as [batch, rows · columns, channels], its grid, and its prefix tokens.
+    """A layer's output place by place, with the grid of places.
 
-    The prefix is dropped. ValueError for what is neither tokens nor maps, and for tokens that do
-    not fill a grid.
+    Args:
+        model: The model that the layer is part of.
+        layer: The name of the layer.
+        output: What it put out: tokens [batch, tokens, channels] or maps with four axes.
+
+    Returns:
+        The output [batch, rows · columns, channels] without prefix tokens, the grid (rows,
+        columns), and how many prefix tokens were dropped.
+
+    Raises:
+        ValueError: For what is neither tokens nor maps, and tokens that do not fill a grid.
     """
     if output.ndim == 4:
         maps = output.movedim(channel_axis(model, layer, 4), -1)
-        return maps.flatten(1, 2), tuple(maps.shape[1:3]), 0
+        return maps.flatten(1, 2), (maps.shape[1], maps.shape[2]), 0
     layout = token_layout(model)
     prefix = layout.prefix_in(output.shape[1]) if output.ndim == 3 else 0
     count = output.shape[1] - prefix
@@ -218,7 +314,15 @@ def places(model: nn.Module, layer: str, output: Tensor) -> tuple[Tensor, tuple[
 
 
 def interior_and_edge(grid: tuple[int, int]) -> dict[str, Tensor]:
-    """The places on the border of a grid and those inside it, as numbers; groups of two or more."""
+    """The places on the border of a grid, and those inside it.
+
+    Args:
+        grid: (rows, columns).
+
+    Returns:
+        "interior" and "edge" → numbers of places, counted row by row; a group of fewer than two is
+        left out.
+    """
     border = torch.ones(grid, dtype=torch.bool)
     border[1:-1, 1:-1] = False
     found = {"interior": ~border, "edge": border}

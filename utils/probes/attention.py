@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .anatomy import attention_layers, token_layout
 from .attention_reader import AttentionReader
-from .hooks import Probe, select
+from .hooks import Layer, Probe, select
 
 # Layers that use a softmax over positions, or over channels, without a query × key map, where
 # shapes alone cannot always tell.
@@ -39,27 +39,46 @@ class _Call:
 
 
 class AttentionProbe(Probe):
-    """Read the attention maps of a model during its forward pass.
+    """Read the attention maps of a model during its forward passes.
 
-    `probe.maps`: dict layer name → [batch, heads, queries, keys] float32 (float64 for a float64
-    model), detached, before dropout; each row sums to 1 over the keys. Windows count as batch:
-    Swin gives [batch · windows, heads, 49, 49]. With `reduce`, `fn(layer, weights)` sees each map
-    once, nothing is kept, and what it returns (if not None) is listed in `probe.results[layer]`.
-    A layer with several maps in one pass names the later ones "layer#2", "layer#3"; several passes
-    are concatenated along the batch.
+    Afterwards `probe.maps` is a dict layer name → [batch, heads, queries, keys], float32 (float64
+    for a float64 model), detached, before dropout; each row sums to 1 over the keys. Windows count
+    as batch: Swin gives [batch · windows, heads, 49, 49]. A layer with several maps in one pass
+    names the later ones "layer#2", "layer#3"; several passes are concatenated along the batch.
+    Where weights are mixed or gated after the softmax (CaiT, ConViT), the map is the softmax. The
+    logits are those of a plain forward pass: the class row costs one extra row next to the fused
+    kernel, all rows replace it. Explained in chapter 3.
 
-    model: a timm or torchvision model, or any that calls `scaled_dot_product_attention`, `softmax`
-        or `nn.MultiheadAttention`; the class row costs one extra row beside the fused kernel, all
-        rows replace it. The logits are those of a plain forward pass.
-    layers: glob or globs of names of attention layers ("blocks.0.attn"); None for all that have a
-        map, the others being listed with the reason in `probe.skipped`.
-    rows: "class" for the row of the class token [batch, heads, 1, keys], in the layers that have
-        one; "all"; or a slice of the queries.
+    Args:
+        model: A timm or torchvision model, or any that calls `scaled_dot_product_attention`,
+            `softmax` or `nn.MultiheadAttention`.
+        layers: Names or globs of attention layers ("blocks.0.attn", "blocks.*"), the modules
+            themselves, or their numbers among the attention layers in model order (−1 is the last):
+            one or several. They are read in the order of the forward pass. None for all that have a
+            map, the others being listed with the reason in `probe.skipped`.
+        rows: "class" for the row of the class token [batch, heads, 1, keys], in the layers that
+            have one; "all"; or a slice of the queries.
+        reduce: `fn(layer, weights)` that sees each map once. Then nothing is kept, and what `fn`
+            returns, if not None, is listed in `probe.results[layer]`.
 
-    Where weights are mixed or gated after the softmax (CaiT, ConViT), the map is the softmax.
-    ValueError for a compiled model, a model without attention, a pattern that matches nothing, and
-    rows="class" without a class token; RuntimeError on leaving if a layer was not read. Explained
-    in chapter 3.
+    Raises:
+        ValueError: For a compiled model, a model without attention, a layer that is not among its
+            attention layers, and rows="class" without a class token.
+        TypeError: For layers that are given in no such way.
+        RuntimeError: On leaving, if a layer was not read.
+
+    Example:
+        >>> import timm, torch
+        >>> from utils.probes import AttentionProbe
+        >>> model = timm.create_model("vit_tiny_patch16_224", img_size=48, depth=2).eval()
+        >>> with torch.no_grad(), AttentionProbe(model) as probe:
+        ...     logits = model(torch.rand(4, 3, 48, 48))
+        >>> {layer: tuple(weights.shape) for layer, weights in probe.maps.items()}
+        {'blocks.0.attn': (4, 3, 1, 10), 'blocks.1.attn': (4, 3, 1, 10)}
+        >>> with torch.no_grad(), AttentionProbe(model, layers=-1, rows="all") as probe:
+        ...     logits = model(torch.rand(4, 3, 48, 48))
+        >>> probe
+        <AttentionProbe of VisionTransformer: all rows of -1; 1 read into .maps: blocks.1.attn>
     """
 
     kept_as = "maps"
@@ -67,20 +86,25 @@ class AttentionProbe(Probe):
     def __init__(
         self,
         model: nn.Module,
-        layers: str | Iterable[str] | None = None,
+        layers: Layer | Iterable[Layer] | None = None,
         rows: Literal["class", "all"] | slice = "class",
         reduce: Callable[[str, Tensor], Any] | None = None,
     ) -> None:
-        if rows not in ("class", "all") and not isinstance(rows, slice):
+        if not isinstance(rows, slice) and not (isinstance(rows, str) and rows in ("class", "all")):
             raise ValueError(f'rows is "class", "all" or a slice of the queries, not {rows!r}.')
-        self.layers, self.rows = layers, slice(None) if rows == "all" else rows
-        super().__init__(model, reduce)
+        self.rows = slice(None) if rows == "all" else rows
+        super().__init__(model, layers, reduce)
         self._mode = AttentionReader(self._choose, self._bring, self._skip)
 
     @property
     def maps(self) -> dict[str, Tensor]:
         """Layer name → [batch, heads, queries, keys]; never empty."""
         return self._gather()
+
+    def _what(self) -> str:
+        if self.rows == "class":
+            return "class rows"
+        return "all rows" if self.rows == slice(None) else f"rows {self.rows}"
 
     def _start(self) -> None:
         super()._start()
@@ -95,7 +119,9 @@ class AttentionProbe(Probe):
                 f"{owner} is a model without attention maps: none of its layers calls a softmax or "
                 "an attention kernel (convolutions and linear attention do not)."
             )
-        self._layers = select(found, self.layers, owner) if self.layers is not None else list(found)
+        self._layers = list(found)
+        if self.layers is not None:
+            self._layers = select(found, self.layers, owner, numbered=True)
         self._tokens = token_layout(self.model)
         if self.rows == "class" and not self._tokens.has_class_token:
             raise ValueError(
@@ -204,3 +230,52 @@ class AttentionProbe(Probe):
             # [batch · heads, windows, queries, keys]
             weights = weights.unflatten(0, (batch, heads)).transpose(1, 2).flatten(0, 1)
         self._deliver(call.layer, weights.detach())
+
+
+@torch.no_grad()
+def attention_maps(
+    model: nn.Module,
+    x: Tensor,
+    layers: Layer | Iterable[Layer] | None = None,
+    rows: Literal["class", "all"] | slice = "class",
+) -> Tensor:
+    """The attention maps of a batch as one tensor: one forward pass with an `AttentionProbe`.
+
+    The model runs in the mode that it is in: call its `eval()` first.
+
+    Args:
+        model: As for `AttentionProbe`.
+        x: What it is called with, such as images [batch, 3, height, width].
+        layers: Names, globs, modules or numbers, as for `AttentionProbe`; None for all with a map.
+        rows: "class", "all" or a slice of the queries.
+
+    Returns:
+        Maps [layers, batch, heads, queries, keys] in the order of the forward pass; with
+        rows="class" there is one query.
+
+    Raises:
+        ValueError: If the maps of the layers differ in shape, and as `AttentionProbe`.
+        TypeError: As `AttentionProbe`.
+        RuntimeError: As `AttentionProbe`.
+
+    Example:
+        >>> import timm, torch
+        >>> from utils.probes import attention_maps
+        >>> model = timm.create_model("vit_tiny_patch16_224", img_size=48, depth=2).eval()
+        >>> attention_maps(model, torch.rand(4, 3, 48, 48)).shape
+        torch.Size([2, 4, 3, 1, 10])
+        >>> attention_maps(model, torch.rand(4, 3, 48, 48), layers=[1], rows="all").shape
+        torch.Size([1, 4, 3, 10, 10])
+    """
+    with AttentionProbe(model, layers, rows) as probe:
+        model(x)
+    maps = probe.maps
+    shapes = {tuple(weights.shape): layer for layer, weights in maps.items()}
+    if len(shapes) > 1:
+        (one, first), (other, second), *_ = shapes.items()
+        raise ValueError(
+            f"The attention maps of {type(model).__name__} cannot be one tensor, for their shapes "
+            f"differ ({list(one)} in {first!r}, {list(other)} in {second!r}): choose layers of one "
+            "shape, or use AttentionProbe."
+        )
+    return torch.stack(list(maps.values()))

@@ -1,4 +1,4 @@
-"""Seeing or changing attention weights as they are computed, inside fused kernels or beside."""
+"""Seeing or changing attention weights as they are computed, inside fused kernels or outside."""
 
 import inspect
 import math
@@ -16,13 +16,15 @@ MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 class AttentionReader(TorchFunctionMode):
     """While it is entered, hands the weights of every attention that is computed to `deliver`.
 
-    choose(shape, inner) → slice | None: which queries to read of a softmax of that shape
-        [..., queries, keys]; `inner` is the width of a query, None if unknown.
-    deliver(weights, strides): the chosen rows, float32 at least, free to keep; `strides` are those
-        of the scores or keys.
-    skip(reason): a softmax was seen that is no map from queries to keys.
-    edit(weights, strides) → Tensor | None: what the model goes on with in place of the chosen rows,
-        before dropout; None leaves them as they are. Without `edit` nothing is ever changed.
+    Args:
+        choose: `choose(shape, inner)` says which queries to read of a softmax of that shape
+            [..., queries, keys], as a slice, or None for none; `inner` is the width of a query,
+            None if unknown.
+        deliver: `deliver(weights, strides)` gets the chosen rows, float32 at least, free to keep;
+            `strides` are those of the scores or keys.
+        skip: `skip(reason)` is told of a softmax that is no map from queries to keys.
+        edit: `edit(weights, strides)` returns what the model goes on with in place of the chosen
+            rows, before dropout, or None to leave them as they are. Without it nothing is changed.
     """
 
     def __init__(

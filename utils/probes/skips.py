@@ -10,9 +10,15 @@ from ..models.architectures import NoShortcut
 
 @contextmanager
 def without_skip(block: nn.Module, what: str) -> Iterator[None]:
-    """A block without one skip connection ("attention", "mlp", "skip") or as if it were not there.
+    """Inside, a block lacks one skip connection, or is as if it were not there.
 
-    "block" makes it pass on what it gets; "intact" changes nothing.
+    Args:
+        block: A block of the model, as `anatomy.middle_block` finds one.
+        what: "attention", "mlp" or "skip" for that connection; "block" for the block, which then
+            passes on what it gets; "intact" for nothing.
+
+    Yields:
+        Nothing; on leaving, the block is as it was.
     """
     seen: dict[str, Tensor] = {}
 
@@ -35,7 +41,9 @@ def without_skip(block: nn.Module, what: str) -> Iterator[None]:
             stack.callback(lambda: setattr(block, "downsample", None))
         elif what in ("attention", "mlp"):
             stack.callback(block.register_forward_pre_hook(enter).remove)
-            stack.callback(block.drop_path1.register_forward_hook(attended).remove)
+            stack.callback(block.get_submodule("drop_path1").register_forward_hook(attended).remove)
             if what == "mlp":
-                stack.callback(block.drop_path2.register_forward_hook(mixed).remove)
+                stack.callback(
+                    block.get_submodule("drop_path2").register_forward_hook(mixed).remove
+                )
         yield

@@ -289,8 +289,9 @@ CONTRADICTIONS = {
     r"keys of unequal number in its sets": dict(keys=[[1, 2], [3]]),
     r"channels of unequal number in its sets": dict(channels=[[1, 2], [3], [4]]),
     r"units of unequal number in its sets": dict(units=[torch.ones(2), torch.ones(3)]),
-    r"keys with 2 or 3 axes, not \[2\]": dict(keys=[1, 2]),
-    r"units with 2 axes, not \[3\]": dict(units=[1, 2, 3]),
+    r"keys with 1 to 3 axes, not \[1, 1, 1, 1\]": dict(keys=[[[[1]]]]),
+    r"channels with 1 to 2 axes, not \[\]": dict(channels=0.5),
+    r"units with 1 to 2 axes, not \[3, 3, 2\]": dict(units=KEYS),
     r"keys out of range: -1 is below 0": dict(keys=-KEYS),
     r"shares of keys outside 0 … 1": dict(keys=KEYS * 1.5),
     r"shares of units outside 0 … 1": dict(units=torch.full((2, 2), torch.nan)),
@@ -302,6 +303,29 @@ CONTRADICTIONS = {
 def test_a_spec_that_contradicts_itself_says_so(says):
     with pytest.raises(ValueError, match=says):
         AblationSpec(LAYER, **CONTRADICTIONS[says])
+
+
+WRONG_KINDS = {
+    r"of a layer's name or a module, not of 3": dict(layer=3, heads=0),
+    r"needs heads by their numbers, such as 0 or \[0, 2\], not '01'": dict(heads="01"),
+    r"needs heads by their numbers, .* not 0\.5": dict(heads=0.5),
+    r"needs heads by their numbers, .* not \[True, False\]": dict(heads=[True, False]),
+    r"needs heads by their numbers, .* not \[\[0\], \[1\]\]": dict(heads=[[0], [1]]),
+    r"needs heads by their numbers, .* not \[None\]": dict(heads=[None]),
+    r"needs heads by their numbers, .* not \[1\.0\]": dict(heads=torch.ones(1)),
+    r"needs keys as whole numbers or shares, .* not 'first'": dict(keys="first"),
+    r"needs keys as whole numbers or shares, .* not \[\[1, 2\], 3\]": dict(keys=[[1, 2], 3]),
+    r"needs channels as whole numbers or shares, .* not <function": dict(channels=lambda x: x),
+    r"needs units as whole numbers or shares, .* not \{1\}": dict(units={1}),
+    r"puts in a tensor or one of zero, mean, renormalise, uniform, not 0": dict(keys=KEYS, value=0),
+}
+
+
+@pytest.mark.parametrize("says", WRONG_KINDS)
+def test_a_spec_of_what_is_no_set_or_layer_says_what_it_takes(says):
+    with pytest.raises(TypeError, match=says) as caught:
+        AblationSpec(**{"layer": LAYER} | WRONG_KINDS[says])
+    assert str(caught.value).endswith(".")
 
 
 MISFITS = {
@@ -321,6 +345,12 @@ MISFITS = {
     r"needs that mean: measure it with fit_means": row(1, value="mean"),
     r"No attention layer of VisionTransformer is called 'blocks.9.attn': the closest names are "
     r"blocks": row(9),
+    r"No layer .* 'blocks.\*.act': .* \(one spec ablates one layer, so globs are not for it\)": (
+        AblationSpec("blocks.*.act", channels=[1])
+    ),
+    r"This Linear is no layer of the VisionTransformer that is to be ablated": (
+        AblationSpec(nn.Linear(2, 2), channels=[1])
+    ),
     r"No attention layer .* is called 'blocks.1': the closest": AblationSpec("blocks.1", keys=KEYS),
     r"No layer .* is called 'blocks.1.mlp.atc': the closest names are blocks.1.mlp.act": (
         AblationSpec("blocks.1.mlp.atc", channels=[1])
@@ -362,8 +392,15 @@ def test_there_must_be_a_condition():
 
 
 def test_a_condition_is_made_of_specs():
-    with pytest.raises(TypeError, match="an AblationSpec or a sequence of them, not 'b'"):
-        Ablator(vit()).run(noise(48), ["blocks.1.attn"])
+    for wrong, says in (
+        (["blocks.1.attn"], "not 'blocks.1.attn'"),
+        ("blocks.1.attn", "not 'blocks.1.attn'"),
+        ([[5]], "not 5"),
+        (5, "not 5"),
+        (None, "not None"),
+    ):
+        with pytest.raises(TypeError, match=rf"an AblationSpec or a sequence of them, {says}\."):
+            Ablator(vit()).run(noise(48), wrong)
 
 
 def test_a_model_without_class_token_has_no_class_row():
@@ -392,9 +429,9 @@ def test_models_in_training_are_refused():
 def test_a_layer_that_is_never_called_is_named():
     model = vit()
     for layer in ("blocks.1.mlp.act#2", "blocks.1.attn.attn_drop"):
-        with pytest.raises(RuntimeError, match=rf"never came to '{re.escape(layer)}'"):
+        with pytest.raises(RuntimeError, match=rf"never called '{re.escape(layer)}'"):
             Ablator(model).run(noise(48), [AblationSpec(layer, channels=[1])])
-    with pytest.raises(RuntimeError, match=r"never came to 'blocks\.1\.attn#2'"):
+    with pytest.raises(RuntimeError, match=r"never called 'blocks\.1\.attn#2'"):
         Ablator(model).run(noise(48), [AblationSpec("blocks.1.attn#2", keys=KEYS)])
 
 

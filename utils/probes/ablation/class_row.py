@@ -3,11 +3,12 @@
 What the class row of the last block attends to changes the class token and nothing else that the
 head reads; in the block before it changes, for the last block, the class token's query, key and
 value alone. So the pass is run once, the keys and values of those blocks are kept, and only the
-tokens that the head reads go on, once for all conditions together. Chapter 5.1.
+tokens that the head reads go on, once for all conditions together.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,14 @@ Condition = Sequence[AblationSpec]
 
 
 def why_not(model: nn.Module) -> str | None:
-    """Why the tokens that the head reads cannot go on alone in this model; None if they can."""
+    """Why the tokens that the head reads cannot go on alone in a model.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        The end of a sentence; None if they can.
+    """
     if not isinstance(model, VisionTransformer) or len(model.blocks) < 2:
         return "it is not one of timm's VisionTransformers"
     if model.global_pool != "token" or getattr(model, "attn_pool", None) is not None:
@@ -49,7 +57,7 @@ class _Kernel(TorchFunctionMode):
 
 
 @contextmanager
-def _answering(attention: nn.Module, answer: Callable) -> Iterator[None]:
+def _answering(attention: Any, answer: Callable) -> Iterator[None]:
     """Inside, every call of the attention layer computes its fused kernel by `answer`."""
     fused, mode = attention.fused_attn, _Kernel(answer)
     with ExitStack() as stack:
@@ -68,8 +76,14 @@ def _answering(attention: nn.Module, answer: Callable) -> Iterator[None]:
 class ClassRow:
     """One batch of images, run once and kept for ablations in the last two blocks.
 
-    layers: the attention layers that will be ablated. to_end: also finish the pass for its
-    `logits`, which costs most of one block.
+    Args:
+        model: A model for which `why_not` is None.
+        images: [batch, 3, height, width].
+        layers: The attention layers that will be ablated.
+        to_end: Whether to finish the pass for its `logits`, which costs most of one block.
+
+    Attributes:
+        logits: [batch, classes] of the pass; None if it was not finished.
     """
 
     def __init__(
@@ -101,7 +115,15 @@ class ClassRow:
                 self.logits = model(images)
 
     def agrees(self, logits: Tensor) -> bool:
-        """Whether the logits are those of the full pass, but for rounding."""
+        """Whether logits are those of the full pass, but for rounding.
+
+        Args:
+            logits: [batch, classes] of a condition that changes nothing.
+
+        Returns:
+            Whether they are.
+        """
+        assert self.logits is not None, "the pass was not finished"
         scale, error = self.logits.abs().max(), (logits - self.logits).abs().max()
         half = torch.finfo(logits.dtype).bits < 32
         return bool(error <= scale * (0.1 if half else 0.01))
@@ -109,7 +131,16 @@ class ClassRow:
     def run(
         self, conditions: Sequence[Condition], means: Mapping[str, Tensor], memory: int
     ) -> Tensor:
-        """Logits [conditions, batch, classes]; as many conditions at once as fit into memory."""
+        """The logits of conditions, as many at once as fit into memory.
+
+        Args:
+            conditions: The specs of each, in the layers that were named.
+            means: Layer → what value="mean" puts in.
+            memory: Bytes that the attention rows of the conditions may take.
+
+        Returns:
+            Logits [conditions, batch, classes].
+        """
         batch, heads, keys, _ = next(iter(self.keys.values())).shape
         size = max(1, memory // (batch * heads * keys * self.read * 4 * 8))
         groups = (conditions[at : at + size] for at in range(0, len(conditions), size))
@@ -120,7 +151,7 @@ class ClassRow:
         tokens = self.tokens.expand(sizes[0], -1, -1, -1).flatten(0, 1)
         for number in self.keys:
             block, layer = self.model.blocks[number], f"blocks.{number}.attn"
-            here = [[spec for spec in specs if spec.layer == layer] for specs in conditions]
+            here = [[spec for spec in specs if spec.name == layer] for specs in conditions]
 
             def attend(kernel, query, key, value, *_, number=number, here=here, **__):
                 return self._attend(number, query, key, value, here, means)

@@ -40,21 +40,56 @@ def _keys(seed: int, index: Tensor, draw: int, count: int) -> Tensor:
 def keyed_orders(seed: int, index: Tensor, draw: int, shape: tuple[int, ...]) -> Tensor:
     """Random orders that depend on nothing but (seed, image index, draw).
 
-    index: int64 [batch], the global indices of the images; shape: (n,) for one order of n units an
-    image, (heads, n) for one a head. Returns int64 [batch, *shape], each row of the last axis a
-    permutation of 0 … n − 1: the same on every device and rank, in any minibatch. ValueError if
-    `index` holds no whole numbers or is not one-dimensional. Explained in chapter 5.1.
+    They are the same on every device and rank, in any minibatch. Explained in chapter 5.1.
+
+    Args:
+        seed: Any whole number.
+        index: The global indices of the images, int64 [batch].
+        draw: The number of the order: another one gives other orders.
+        shape: (n,) for one order of n units an image, (heads, n) for one a head.
+
+    Returns:
+        Orders, int64 [batch, *shape]: each row of the last axis is a permutation of 0 … n − 1.
+
+    Raises:
+        ValueError: If `index` holds no whole numbers or is not one-dimensional.
+
+    Example:
+        >>> import torch
+        >>> from utils.probes import keyed_orders
+        >>> orders = keyed_orders(0, torch.arange(100), draw=0, shape=(3, 9))
+        >>> orders.shape
+        torch.Size([100, 3, 9])
+        >>> keyed_orders(0, torch.tensor([42]), draw=0, shape=(3, 9)).equal(orders[42:43])
+        True
     """
     keys = _keys(seed, index, draw, math.prod(shape))
     return keys.unflatten(1, shape).argsort(dim=-1, stable=True)
 
 
 def keyed_others(seed: int, index: Tensor, among: int) -> Tensor:
-    """For each image another one of 0 … among − 1, at random: int64 [batch].
+    """For each image another one, at random.
 
-    index: int64 [batch] in 0 … among − 1. Depends on nothing but (seed, image index, among), on
-    every device and rank, in any minibatch. ValueError as `keyed_orders`, for an index that is not
-    among them, and for fewer than 2 images. Explained in chapter 5.1.
+    Depends on nothing but (seed, image index, among), on every device and rank, in any minibatch.
+
+    Args:
+        seed: Any whole number.
+        index: The global indices of the images, int64 [batch] in 0 … among − 1.
+        among: How many images there are.
+
+    Returns:
+        Indices in 0 … among − 1, int64 [batch], none of them the image's own.
+
+    Raises:
+        ValueError: As `keyed_orders`, for an index that is not among them, and for fewer than two
+            images.
+
+    Example:
+        >>> import torch
+        >>> from utils.probes.ablation.draws import keyed_others
+        >>> others = keyed_others(0, torch.arange(100), among=100)
+        >>> bool((others == torch.arange(100)).any())
+        False
     """
     if among < 2 or (len(index) and not 0 <= int(index.min()) <= int(index.max()) < among):
         raise ValueError(f"No image of {index.tolist()} has another one among {among}.")
@@ -79,12 +114,29 @@ def _refuse_excess(mass: Tensor, total: Tensor) -> None:
 
 
 def mass_matched(weights: Tensor, mass: Tensor, order: Tensor) -> Tensor:
-    """Shares that ablate entries along an order until their attention mass equals `mass`.
+    """Shares that ablate entries along an order until they hold a given attention mass.
 
-    weights: [batch, heads, keys]; mass: [batch, heads]; order: int64 [batch, heads, n] or
-    [batch, n], the entries that may be ablated, first to last. Returns shares [batch, heads, keys]
-    in [0, 1], for `AblationSpec(keys=…)`: 1 along the order, a fraction at its last entry, so that
-    the mass is exact. ValueError if the entries hold less than `mass`. Explained in chapter 5.1.
+    Explained in chapter 5.1.
+
+    Args:
+        weights: Attention rows [batch, heads, keys].
+        mass: How much to ablate of each row [batch, heads].
+        order: The entries that may be ablated, first to last: int64 [batch, heads, n] or
+            [batch, n].
+
+    Returns:
+        Shares [batch, heads, keys] in 0 … 1, for `AblationSpec(keys=…)`: 1 along the order, a
+        fraction at its last entry, so that the mass is exact.
+
+    Raises:
+        ValueError: If the entries hold less than `mass`, and for other shapes.
+
+    Example:
+        >>> import torch
+        >>> from utils.probes import mass_matched
+        >>> weights = torch.tensor([[[0.5, 0.2, 0.2, 0.1]]])
+        >>> mass_matched(weights, torch.tensor([[0.3]]), torch.tensor([[1, 2, 3]]))
+        tensor([[[0.0000, 1.0000, 0.5000, 0.0000]]])
     """
     _check(weights, mass)
     order = order[:, None] if order.ndim == 2 else order
@@ -102,11 +154,25 @@ def mass_matched(weights: Tensor, mass: Tensor, order: Tensor) -> Tensor:
 
 
 def uniform_shrink(weights: Tensor, mass: Tensor, prefix: int = 0) -> Tensor:
-    """Shares that take `mass` from each row by shrinking all its entries alike.
+    """Shares that take a given mass from each row by shrinking all its entries equally.
 
-    weights: [batch, heads, keys]; mass: [batch, heads]; the first `prefix` keys (class token,
-    registers) are left alone. Returns shares [batch, heads, keys] in [0, 1]. ValueError if the
-    entries hold less than `mass`. Explained in chapter 5.1.
+    Args:
+        weights: Attention rows [batch, heads, keys].
+        mass: How much to take from each row [batch, heads].
+        prefix: How many keys at the beginning (class token, registers) are left alone.
+
+    Returns:
+        Shares [batch, heads, keys] in 0 … 1, for `AblationSpec(keys=…)`.
+
+    Raises:
+        ValueError: If the entries hold less than `mass`, and for other shapes.
+
+    Example:
+        >>> import torch
+        >>> from utils.probes import uniform_shrink
+        >>> weights = torch.tensor([[[0.5, 0.2, 0.2, 0.1]]])
+        >>> uniform_shrink(weights, torch.tensor([[0.1]]), prefix=1)
+        tensor([[[0.0000, 0.2000, 0.2000, 0.2000]]])
     """
     _check(weights, mass)
     total = weights[..., prefix:].sum(-1)

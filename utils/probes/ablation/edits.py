@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -42,47 +43,59 @@ def _fit(value: Tensor, shape: tuple[int, ...], layer: str, name: str = "mean") 
 
 
 def edit_weights(spec: AblationSpec, weights: Tensor, means: Mapping[str, Tensor]) -> Tensor:
-    """The attention weights [maps, heads, queries, keys] after the ablation; a new tensor.
+    """Attention weights after an ablation.
 
-    The queries are all that there are, or begin with the class token's.
+    Args:
+        spec: What is ablated; its layer is named.
+        weights: [maps, heads, queries, keys] of all queries, or at least the class token's first.
+        means: Layer → what value="mean" puts in.
+
+    Returns:
+        The weights, as a new tensor of the same shape.
+
+    Raises:
+        ValueError: For sets and values that do not fit the weights.
     """
     maps, heads, _, keys = weights.shape
     rows = slice(0, 1) if spec.query_rows == "class" else slice(None)
     index = spec.keys
     if callable(index):
         shown = weights[:, :, 0] if spec.query_rows == "class" else weights
-        index = checked_set("keys", index(shown), f"The ablation of {spec.layer!r}")
+        index = checked_set("keys", index(shown), f"The ablation of {spec.name!r}")
     if index is None:
         shares = weights.new_ones(1, 1, 1, keys)
     else:
-        index = index.to(weights.device)
+        index = torch.as_tensor(index, device=weights.device)
+        shared = index.ndim == 1
+        index = index[None, None] if shared else index
         index = index[:, None] if index.ndim == 2 else index
-        if len(index) != maps or index.shape[1] not in (1, heads):
+        if (len(index) != maps and not shared) or index.shape[1] not in (1, heads):
             raise ValueError(
-                f"The ablation of {spec.layer!r} has keys for {len(index)} maps of "
+                f"The ablation of {spec.name!r} has keys for {len(index)} maps of "
                 f"{index.shape[1]} heads, but the layer has {maps} maps of {heads} heads."
             )
-        shares = _shares(index, keys, spec.layer, "keys").to(weights.dtype).unsqueeze(2)
+        shares = _shares(index, keys, spec.name, "keys").to(weights.dtype).unsqueeze(2)
     if spec.heads is not None:
-        wrong = [head for head in spec.heads if not 0 <= head < heads]
+        numbers = list(cast(Sequence[int], spec.heads))
+        wrong = [head for head in numbers if not 0 <= head < heads]
         if wrong:
             raise ValueError(
-                f"The ablation of {spec.layer!r} has heads out of range: {wrong[0]}, but the layer "
+                f"The ablation of {spec.name!r} has heads out of range: {wrong[0]}, but the layer "
                 f"has {heads}, counted from 0."
             )
         chosen = weights.new_zeros(1, heads, 1, 1)
-        chosen[:, list(spec.heads)] = 1
+        chosen[:, numbers] = 1
         shares = shares * chosen
     before = weights[:, :, rows]
     after = before * (1 - shares)
     if isinstance(spec.value, Tensor):
-        after = after + shares * _put_in(spec, before)
+        after = after + shares * _put_in(spec.name, spec.value, before)
     elif spec.value == "mean":
-        mean = means[spec.layer].to(weights)
+        mean = means[spec.name].to(weights)
         if mean.ndim == 4:  # [windows, heads, queries, keys]
             mean = mean.repeat(maps // len(mean), 1, 1, 1)
         mean = mean[..., : before.shape[2], :]
-        after = after + shares * _fit(mean, tuple(before.shape[mean.ndim == 3 :]), spec.layer)
+        after = after + shares * _fit(mean, tuple(before.shape[mean.ndim == 3 :]), spec.name)
     elif spec.value == "renormalise":
         rest = after.sum(-1, keepdim=True)
         after = after * torch.where(rest > 0, before.sum(-1, keepdim=True) / rest, 0)
@@ -94,17 +107,17 @@ def edit_weights(spec: AblationSpec, weights: Tensor, means: Mapping[str, Tensor
     return torch.cat([after, weights[:, :, 1:]], dim=2)
 
 
-def _put_in(spec: AblationSpec, before: Tensor) -> Tensor:
+def _put_in(layer: str, value: Tensor, before: Tensor) -> Tensor:
     """What a spec's own tensor puts in place of rows [maps, heads, queries, keys]."""
-    value = spec.value.to(before.device)
+    value = value.to(before.device)
     value = value.unsqueeze(2) if value.ndim == 3 else value
     value = value[:, :, : before.shape[2]] if value.ndim == 4 else value
-    _fit(value, tuple(before.shape), spec.layer, "value")
+    _fit(value, tuple(before.shape), layer, "value")
     if value.is_floating_point():
         return value.to(before.dtype)
     if not 0 <= int(value.min()) <= int(value.max()) < before.shape[-1]:
         raise ValueError(
-            f"The ablation of {spec.layer!r} moves weights of keys out of range: the layer has "
+            f"The ablation of {layer!r} moves weights of keys out of range: the layer has "
             f"{before.shape[-1]}, counted from 0."
         )
     return before.gather(-1, value.expand_as(before))
@@ -113,31 +126,47 @@ def _put_in(spec: AblationSpec, before: Tensor) -> Tensor:
 def edit_output(
     spec: AblationSpec, model: nn.Module, output: Tensor, means: Mapping[str, Tensor]
 ) -> Tensor:
-    """What a module puts out [batch, …] after the ablation; a new tensor."""
+    """What a module puts out after an ablation.
+
+    Args:
+        spec: What is ablated; its layer is named.
+        model: The model that the layer is part of.
+        output: What the layer put out [batch, …].
+        means: Layer → what value="mean" puts in.
+
+    Returns:
+        The output, as a new tensor of the same shape.
+
+    Raises:
+        ValueError: For sets and values that do not fit the output.
+    """
+    given = spec.units if spec.channels is None else spec.channels
+    index = torch.as_tensor(given, device=output.device)
     if spec.channels is not None:
         axis = channel_axis(model, spec.module, output.ndim) % output.ndim
-        index, size, name = spec.channels, output.shape[axis], "channels"
-        index = index[None] if index.ndim == 1 else index
+        size, name = output.shape[axis], "channels"
         shape = [1] * output.ndim
         shape[axis] = size
     else:
-        index, size, name = spec.units, output[0].numel(), "units"
+        size, name = output[0].numel(), "units"
         shape = list(output.shape)
-    if len(index) not in (1, len(output)) or (name == "units" and len(index) != len(output)):
+    shared = index.ndim == 1
+    index = index[None] if shared else index
+    if len(index) != len(output) and not shared and (name == "units" or len(index) != 1):
         raise ValueError(
-            f"The ablation of {spec.layer!r} has {name} for {len(index)} images, but the layer "
+            f"The ablation of {spec.name!r} has {name} for {len(index)} images, but the layer "
             f"puts out {len(output)}."
         )
-    shares = _shares(index.to(output.device), size, spec.layer, name)
+    shares = _shares(index, size, spec.name, name)
     shares = shares.reshape(len(shares), *shape[1:]).to(output.dtype)
     after = output * (1 - shares)
     if isinstance(spec.value, Tensor):
-        after = after + shares * _fit(spec.value, tuple(output.shape), spec.layer, "value").to(
+        after = after + shares * _fit(spec.value, tuple(output.shape), spec.name, "value").to(
             output
         )
     elif spec.value == "mean":
-        mean = means[spec.layer].to(output)
-        after = after + shares * _fit(mean, tuple(output.shape[1:]), spec.layer)
+        mean = means[spec.name].to(output)
+        after = after + shares * _fit(mean, tuple(output.shape[1:]), spec.name)
     return after
 
 
@@ -177,7 +206,7 @@ class _AttentionEdits(AttentionProbe):
         numbers = torch.arange(weights.shape[:-2].numel(), device=weights.device)
         self._bring(numbers.reshape(*weights.shape[:-2], 1, 1), strides)
         name, place = self._seen
-        specs = [spec for spec in self.specs if spec.layer == name]
+        specs = [spec for spec in self.specs if spec.name == name]
         if not specs:
             return None
         maps = weights.flatten(0, -3)
@@ -205,12 +234,12 @@ class _OutputEdits(Probe):
         means: Mapping[str, Tensor],
         done: dict[str, int],
     ) -> None:
-        super().__init__(model, None)
-        self.layers, self.means, self.done = dict.fromkeys(layers), means, done
+        super().__init__(model, layers, None)
+        self.targets, self.means, self.done = dict.fromkeys(layers), means, done
         self.specs: list[AblationSpec] = []
 
     def _place(self, stack: ExitStack) -> None:
-        for layer in self.layers:
+        for layer in self.targets:
 
             def replace(module, args, output, layer=layer):
                 self._called(layer)
@@ -218,7 +247,7 @@ class _OutputEdits(Probe):
                 calls = self._counts[layer]
                 name = layer if calls == 1 else f"{layer}#{calls}"
                 for spec in self.specs:
-                    if spec.layer == name:
+                    if spec.name == name:
                         if not isinstance(output, Tensor):
                             raise TypeError(
                                 f"Layer {layer!r} puts out a {type(output).__name__}, not a "
@@ -242,26 +271,36 @@ def applied(
     means: Mapping[str, Tensor],
     done: dict[str, int],
 ) -> Iterator[Callable[[Sequence[AblationSpec]], None]]:
-    """Inside, forward passes run with the specs that the function it gives was last called with.
+    """Inside, forward passes run with the specs that were last chosen.
 
-    specs: all that will be used, so that hooks are placed once. done: takes the bytes of what was
-    changed in each layer. RuntimeError on leaving if the model never came to one of the layers.
+    Args:
+        model: The model, in eval mode.
+        specs: All specs that will be used, with named layers, so that hooks are placed once.
+        means: Layer → what value="mean" puts in.
+        done: Takes the bytes of what was changed, by layer.
+
+    Yields:
+        A function that takes the specs of the passes to come.
+
+    Raises:
+        RuntimeError: On leaving, if the model never called one of the layers.
     """
-    editors = []
+    editors: list[tuple[_AttentionEdits | _OutputEdits, bool]] = []
     with ExitStack() as stack:
-        for kind, on_attention in ((_AttentionEdits, True), (_OutputEdits, False)):
+        for on_attention in (True, False):
             layers = [spec.module for spec in specs if spec.on_attention == on_attention]
             if layers:
-                editor = stack.enter_context(kind(model, layers, means, done))
-                editors.append((editor, on_attention))
+                kind = _AttentionEdits if on_attention else _OutputEdits
+                editors.append((kind(model, layers, means, done), on_attention))
+                stack.enter_context(editors[-1][0])
 
         def use(chosen: Sequence[AblationSpec]) -> None:
             for editor, on_attention in editors:
                 editor.specs = [spec for spec in chosen if spec.on_attention == on_attention]
 
         yield use
-    if missed := [spec.layer for spec in specs if spec.layer not in done]:
+    if missed := [spec.name for spec in specs if spec.name not in done]:
         raise RuntimeError(
-            f"The forward pass of {type(model).__name__} never came to {missed[0]!r}, so nothing "
+            f"The forward pass of {type(model).__name__} never called {missed[0]!r}, so nothing "
             "was ablated there."
         )

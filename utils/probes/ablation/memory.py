@@ -10,14 +10,34 @@ SURELY = 256  # times the bytes of an image: more than the forward pass of any c
 
 
 def default_memory(device: torch.device) -> int:
-    """Bytes that activations may take: 2 GiB, on a CUDA device a quarter of its memory."""
+    """Bytes that activations may take by default.
+
+    Args:
+        device: The device that the images are on.
+
+    Returns:
+        2 GiB, on a CUDA device a quarter of its memory.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory // 4
     return 2 * 2**30
 
 
 def tensor_bytes(values: object) -> int:
-    """The bytes of a tensor, or of the tensors in a list or tuple."""
+    """The bytes of a tensor, or of the tensors in a list or tuple.
+
+    Args:
+        values: Anything.
+
+    Returns:
+        Their sum, 0 if there is none.
+
+    Example:
+        >>> import torch
+        >>> from utils.probes.ablation.memory import tensor_bytes
+        >>> tensor_bytes([torch.zeros(3), None, (torch.zeros(2, dtype=torch.float64),)])
+        28
+    """
     if isinstance(values, Tensor):
         return values.nbytes
     if isinstance(values, list | tuple):
@@ -27,7 +47,14 @@ def tensor_bytes(values: object) -> int:
 
 @contextmanager
 def largest_call(model: nn.Module) -> Iterator[dict[str, int]]:
-    """Inside, the bytes that go into and come out of each module call are noted, by its name."""
+    """Inside, the bytes that go into and come out of module calls are noted.
+
+    Args:
+        model: The model that will be run.
+
+    Yields:
+        Module name → bytes of its largest call so far.
+    """
     largest: dict[str, int] = {}
 
     def note(name):

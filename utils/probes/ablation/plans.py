@@ -27,10 +27,14 @@ REASONS = {
 class Plan:
     """How conditions will be run.
 
-    name: "class-token suffix", "cached prefix", "full run" or, for an empty condition, "plain
-    forward"; several are joined by " + ". reason: one sentence. block_calls: forward calls of
-    blocks that come to their end, for a batch that fits into memory; depth: those of one plain
-    forward pass. each: the name for each condition.
+    Attributes:
+        name: "class-token suffix", "cached prefix", "full run" or, for an empty condition, "plain
+            forward"; several are joined by " + ".
+        reason: One sentence.
+        block_calls: Forward calls of blocks that come to their end, for a batch that fits into
+            memory.
+        depth: Those of one plain forward pass.
+        each: The name for each condition.
     """
 
     name: str
@@ -46,8 +50,14 @@ class Plan:
 class Planner:
     """What the structure of a model allows.
 
-    compared: from which block on the class-token suffix has been compared with a full pass;
-    not_class_row: why it is not to be used, None if it may be.
+    Args:
+        model: The model whose parts will be ablated.
+
+    Attributes:
+        blocks: The names of its blocks.
+        order: The number of each module, by name, in the order in which the model lists them.
+        compared: From which block on the class-token suffix has been compared with a full pass.
+        not_class_row: Why it is not to be used; None if it may be.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -57,28 +67,51 @@ class Planner:
         self.compared = len(self.blocks)
         depth = len(getattr(model, "blocks", ()))
         self._last_two = [f"blocks.{depth - 2}.attn", f"blocks.{depth - 1}.attn"]
+        self._starts: dict[str, int] = {}
 
     def _in_last_rows(self, specs: Sequence[AblationSpec]) -> bool:
         """Whether only the class token changes, for a head that reads nothing else."""
         last = self._last_two[1]
         return all(
             spec.on_attention
-            and spec.layer in self._last_two
-            and (spec.query_rows == "class" or (spec.layer == last and not callable(spec.keys)))
+            and spec.name in self._last_two
+            and (spec.query_rows == "class" or (spec.name == last and not callable(spec.keys)))
             for spec in specs
         )
 
     def start(self, specs: Sequence[AblationSpec]) -> int:
-        """How many blocks are finished before the first of the layers begins."""
-        for number, block in enumerate(self.blocks):
-            for spec in specs:
-                inside = spec.module.startswith(f"{block}.")
-                if inside or self.order.get(spec.module, 0) <= self.order[block]:
-                    return number
-        return len(self.blocks)
+        """How many blocks are finished before the first of the layers begins.
+
+        Args:
+            specs: Those of one condition.
+
+        Returns:
+            0 … the number of blocks, which it is without specs too.
+        """
+        return min((self._start(spec.module) for spec in specs), default=len(self.blocks))
+
+    def _start(self, module: str) -> int:
+        if module not in self._starts:
+            self._starts[module] = next(
+                (
+                    number
+                    for number, block in enumerate(self.blocks)
+                    if module.startswith(f"{block}.")
+                    or self.order.get(module, 0) <= self.order[block]
+                ),
+                len(self.blocks),
+            )
+        return self._starts[module]
 
     def of(self, specs: Sequence[AblationSpec]) -> str:
-        """The plan of one condition."""
+        """The name of the plan of one condition.
+
+        Args:
+            specs: Those of the condition.
+
+        Returns:
+            One of CLASS_ROW, PREFIX, FULL and PLAIN.
+        """
         if not specs:
             return PLAIN
         if self.not_class_row is None and self._in_last_rows(specs):
@@ -86,7 +119,15 @@ class Planner:
         return PREFIX if self.start(specs) else FULL
 
     def plan(self, conditions: Sequence[Sequence[AblationSpec]], intact: bool) -> Plan:
-        """The plan of all conditions, with its price."""
+        """The plan of all conditions, with its price.
+
+        Args:
+            conditions: The specs of each.
+            intact: Whether the logits of the network as it is are wanted too.
+
+        Returns:
+            The plan, which holds until a class-token suffix turns out not to.
+        """
         depth, each = len(self.blocks), [self.of(specs) for specs in conditions]
         starts: dict[str, list[int]] = {}
         for name, specs in zip(each, conditions, strict=True):

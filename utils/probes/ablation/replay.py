@@ -9,7 +9,7 @@ that is simple, and otherwise make the cut unsafe.
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -52,7 +52,7 @@ class _Call:
 class _Replayed(nn.Module):
     """Gives what was recorded of a module's calls, in turn; after that it is that module."""
 
-    def __init__(self, module: nn.Module, calls: list[tuple[_Call, str]]) -> None:
+    def __init__(self, module: nn.Module, calls: list[tuple[_Call | None, str]]) -> None:
         super().__init__()
         self.__dict__["_module"], self._calls = module, iter(calls)
         self.train(module.training)
@@ -73,9 +73,15 @@ class _Replayed(nn.Module):
 
 
 class Cut:
-    """What finished before any of `layers` began, in a pass that is recorded.
+    """What finished before any of some layers began, in a pass that is recorded.
 
-    reached: one of the layers was come to. safe: what was recorded can stand for the calls.
+    Args:
+        model: The model.
+        layers: The names of the layers.
+
+    Attributes:
+        reached: Whether one of the layers has begun.
+        safe: Whether what was recorded can stand for the calls.
     """
 
     def __init__(self, model: nn.Module, layers: Iterable[str]) -> None:
@@ -90,8 +96,8 @@ class Cut:
         self.slots: list[tuple[nn.Module, str]] = []  # parent and name of what may be replaced
         for module in self.around:
             self._list(module)
-        self.modules = {parent._modules[name] for parent, name in self.slots}
-        self._calls: dict[nn.Module, list[tuple[_Call, str]]] = {}
+        self.modules = {cast(nn.Module, parent._modules[name]) for parent, name in self.slots}
+        self._calls: dict[nn.Module, list[tuple[_Call | None, str]]] = {}
         self._depth = 0  # of calls that are recorded as a whole
         self._chains: dict[nn.Module, tuple[list, list[int | None]]] = {}
         self._latest: dict[nn.Module, tuple[nn.Module, int]] = {}
@@ -110,6 +116,12 @@ class Cut:
                     self._list(child)
 
     def begin(self, module: nn.Module, inputs: list) -> None:
+        """Note that a call begins.
+
+        Args:
+            module: The module that is called.
+            inputs: What it is given.
+        """
         if self.reached:
             return
         if module in self.targets:
@@ -122,13 +134,26 @@ class Cut:
             self._chains[module] = inputs, _versions(inputs)
 
     def wants(self, module: nn.Module) -> bool:
-        """Whether the call of `module` that has just finished is to be recorded."""
+        """Whether the call that has just finished is to be recorded.
+
+        Args:
+            module: The module that was called.
+
+        Returns:
+            Whether it is.
+        """
         if self.reached or module not in self.modules:
             return False
         self._depth -= 1
         return self._depth == 0
 
     def end(self, module: nn.Module, call: _Call) -> None:
+        """Record a call.
+
+        Args:
+            module: The module that was called.
+            call: What it did.
+        """
         calls = self._calls.setdefault(module, [])
         chain = next((c for c in self._chains if module in c._modules.values()), None)
         if chain is None:
@@ -143,7 +168,11 @@ class Cut:
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
-        """Inside, passes over the recorded images begin where the recording ended."""
+        """Inside, passes over the recorded images begin where the recording ended.
+
+        Yields:
+            Nothing; on leaving, the model is as it was.
+        """
         stand_ins = {module: _Replayed(module, calls) for module, calls in self._calls.items()}
         taken = []
         try:
@@ -159,7 +188,17 @@ class Cut:
 
 
 def record(model: nn.Module, images: Tensor, cuts: list[Cut], to_end: bool) -> Any:
-    """Run the model up to the last of the cuts, or `to_end`, and return what it then puts out."""
+    """Run a model and record what its cuts need.
+
+    Args:
+        model: The model, in eval mode.
+        images: [batch, 3, height, width].
+        cuts: What to record.
+        to_end: Whether to finish the pass; otherwise it ends at the last of the cuts.
+
+    Returns:
+        What the model puts out; None if the pass was not finished.
+    """
     begun: dict[nn.Module, list] = {}
 
     def before(module, args, kwargs):
