@@ -202,17 +202,17 @@ def test_only_what_is_missing_is_installed_and_torch_and_numpy_stay(pip, install
     versions = everything(torch="2.6.0+cu124", numpy="1.26.4")
     del versions["timm"]
     installed(versions)
-    assert runtime.install_missing() == ["timm>=1.0.23,<2"]
+    assert runtime.install_missing() == ["timm>=1.0.27,<2"]
     ((command, constraints),) = pip.calls
     assert command[:4] == [sys.executable, "-m", "pip", "install"]
-    assert command[command.index("--constraint") + 2 :] == ["timm>=1.0.23,<2"]
+    assert command[command.index("--constraint") + 2 :] == ["timm>=1.0.27,<2"]
     assert {"torch==2.6.0+cu124", "numpy==1.26.4"} < set(constraints)
     assert "timm" in capsys.readouterr().out
 
 
 def test_a_version_that_does_not_fit_is_replaced_unless_it_is_torch(pip, installed, capsys):
     installed(everything(timm="0.9.0", torch="1.13.0"))
-    assert runtime.install_missing() == ["timm>=1.0.23,<2"]
+    assert runtime.install_missing() == ["timm>=1.0.27,<2"]
     assert "torch==1.13.0" in pip.calls[0][1]
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import trapezoid
 from scipy.stats import hypergeom
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -96,10 +97,10 @@ def expected(damage):
     bottom = damage(np.minimum(N - k, MARKED))
     left = np.arange(MARKED + 1)
     random = np.array([hypergeom(N, MARKED, N - removed).pmf(left) @ damage(left) for removed in k])
-    n = np.trapezoid(top - random, F) / top[-1]
+    n = trapezoid(top - random, F) / top[-1]
     half = np.interp(top[-1] / 2, top[: MARKED + 1], F[: MARKED + 1])
     kept = np.interp(-top[-1] / 2, -damage(left), left / N)
-    return n, np.trapezoid(random - bottom, F) / top[-1], half, kept
+    return n, trapezoid(random - bottom, F) / top[-1], half, kept
 
 
 def test_the_network_is_what_was_planted():
@@ -169,8 +170,8 @@ def test_where_only_the_place_counts_weights_elsewhere_do_as_much_damage_as_none
     k = np.arange(N)
     share = np.maximum(MARKED - k, 0) * MASS
     top = np.append(1 - share / (share + np.minimum(N - k, N - MARKED) * REST), 1)
-    expected = np.trapezoid(top, F)
-    random = np.trapezoid(profile_margin(images, labels, "renormalise"), F)
+    expected = trapezoid(top, F)
+    random = trapezoid(profile_margin(images, labels, "renormalise"), F)
     assert kept["necessity N, margin"] == pytest.approx(expected - random, abs=0.02)
     assert kept["necessity N, margin"] > 0.6
 
