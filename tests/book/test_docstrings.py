@@ -1,0 +1,69 @@
+"""Docstrings keep their promises: examples run, and a chapter that is named speaks of the thing."""
+
+import doctest
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import utils
+from utils.book.reference import CHAPTER, CHAPTERS
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(utils.__path__, "utils.")
+    if not module.name.startswith("utils.book.") or module.name.endswith(("plotting", "widgets"))
+]
+WITH_EXAMPLES = [
+    name for name in MODULES if ">>> " in Path(importlib.util.find_spec(name).origin).read_text()
+]
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_the_examples_of_a_module_give_what_they_say(name):
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.attempted
+    assert not found.failed
+
+
+def _chapters() -> dict[str, str]:
+    """Number of a chapter → its text and code."""
+    found = {}
+    for chapter in CHAPTERS.glob("[0-9]_*.ipynb"):
+        number = re.match(r"\d(?:_\d)?", chapter.stem)[0].replace("_", ".")
+        cells = json.loads(chapter.read_text())["cells"]
+        found[number] = "\n".join("".join(cell["source"]) for cell in cells)
+    return found
+
+
+def _documented():
+    """Dotted name, docstring and names to look for, of modules and what they hold."""
+    for module in map(importlib.import_module, MODULES):
+        own = {
+            name: thing
+            for name, thing in vars(module).items()
+            if getattr(thing, "__module__", "") == module.__name__ and not name.startswith("_")
+        }
+        names = getattr(module, "__all__", [*own])
+        yield module.__name__, module.__doc__, [module.__name__.rpartition(".")[2], *names]
+        for name, thing in own.items():
+            yield f"{module.__name__}.{name}", inspect.getdoc(thing), [name]
+
+
+def test_a_chapter_that_a_docstring_names_mentions_the_thing():
+    chapters, silent, named = _chapters(), [], 0
+    for where, docstring, names in _documented():
+        for mention in CHAPTER.finditer(docstring or ""):
+            for number in re.findall(r"\d(?:\.\d)?", mention[0]):
+                named += number in chapters
+                if number in chapters and not re.search(
+                    rf"\b({'|'.join(map(re.escape, names))})\b", chapters[number]
+                ):
+                    silent.append(f"{where}: chapter {number}")
+    assert named > 20
+    assert silent == []
