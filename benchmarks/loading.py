@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from torch import nn
 
-from experiments.job import Batches
-from experiments.ranks import Ranks
+from experiments.engine.job import Batches
+from experiments.engine.ranks import Ranks
 from utils.stimuli import datasets, photographs
 from utils.stimuli.minibatches import Dataset
 

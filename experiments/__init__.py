@@ -1,6 +1,6 @@
 """The laboratory: what is varied and measured, recorded with where each number came from.
 
-`groups` says which networks are trained to be compared, `training` trains them; `catalogue` says
-which experiments there are, `tasks` does them, `job` runs and resumes them over images and ranks,
-`results` keeps them; `evidence` judges the claims. Imports `utils`, which never imports this.
+`training` makes the networks and says which are compared; `catalogue` says which experiments there
+are, `tasks` does them, `engine` runs and resumes them over images and ranks and keeps the tables;
+`evidence` judges the claims. Imports `utils`, which never imports this.
 """

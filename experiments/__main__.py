@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from experiments.book_commands import add_replicate, add_train
+from experiments.engine.ranks import RankLost, Ranks
+from experiments.engine.results import NotWritten
 from experiments.job_commands import READINGS, add_ablate
-from experiments.ranks import RankLost, Ranks
-from experiments.results import NotWritten
 
 SUMMARY = """\
 Measure and ablate any model of the zoo, of timm or of torchvision on any labelled images; train

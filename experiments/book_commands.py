@@ -5,14 +5,13 @@ from dataclasses import fields, replace
 from itertools import groupby
 from pathlib import Path
 
-from experiments import groups
 from experiments.catalogue import EXPERIMENTS, RUNGS
+from experiments.engine.ranks import Ranks
+from experiments.engine.results import RESULTS
 from experiments.job_commands import add_readers, positive
-from experiments.ranks import Ranks
 from experiments.replicate import experiment, replicate, status
-from experiments.results import RESULTS
 from experiments.tasks.standalone import STANDALONE
-from experiments.training import packing, pilots, queue
+from experiments.training import groups, packing, pilots, queue
 from experiments.training.recipes import LOSS_LEVELS, Recipe, recipe_of
 from utils.models import zoo
 

@@ -7,7 +7,7 @@ results/<rung>/NAME.csv.
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from experiments.groups import FLOOR, GROUPS
+from experiments.training.groups import FLOOR, GROUPS
 from utils.models import zoo
 from utils.models.architectures import CNNS, WITH_HEADS, Spec
 
@@ -59,7 +59,7 @@ class Experiment:
         command: One of replicate.TASKS.
         options: Of that task.
         n: Number of images, the first of their data set.
-        groups: Of `experiments.groups`, on the rungs objects and cifar10.
+        groups: Of `experiments.training.groups`, on the rungs objects and cifar10.
         imagenet: Names of IMAGENET.
         architectures: Of the models of the groups only those with one of these; all if None.
         only: Of the models of the groups only those whose name without rung and seed is one of

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.job import MOST_READERS, Condition, Job, first
-from experiments.ranks import Ranks
-from experiments.scopes import SCOPES
+from experiments.engine.job import MOST_READERS, Condition, Job, first
+from experiments.engine.ranks import Ranks
+from experiments.engine.scopes import SCOPES
 from experiments.tasks import behave, measure, represent
 from experiments.tasks.ablate import ORDERS, UNITS, VALUES, Ablate
 from utils.stimuli import datasets

@@ -9,9 +9,9 @@ import safetensors.torch
 from torch import nn
 
 from experiments.catalogue import EXPERIMENTS, RUNGS, Experiment
-from experiments.job import Condition, Job, first
-from experiments.ranks import Ranks
-from experiments.results import RESULTS, Summary, counted, file_of, finished
+from experiments.engine.job import Condition, Job, first
+from experiments.engine.ranks import Ranks
+from experiments.engine.results import RESULTS, Summary, counted, file_of, finished
 from experiments.tasks.ablate import Ablate
 from experiments.tasks.behave import Behave, opened
 from experiments.tasks.compare import Compare, Pair

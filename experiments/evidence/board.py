@@ -15,11 +15,11 @@ import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 
+from experiments.engine.results import RESULTS
 from experiments.evidence import claims
 from experiments.evidence.progress import commands, lacking, link
 from experiments.evidence.recorded import EXACT
 from experiments.evidence.table import evidence
-from experiments.results import RESULTS
 from utils.book import plotting
 
 __all__ = [

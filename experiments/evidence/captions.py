@@ -5,7 +5,7 @@ import textwrap
 from matplotlib.figure import Figure
 
 from experiments.catalogue import EXPERIMENTS
-from experiments.results import RESULTS, file_of, record_file, record_of
+from experiments.engine.results import RESULTS, file_of, record_file, record_of
 from utils.book.plotting import COLOURS
 from utils.models.architectures import Spec
 

@@ -17,7 +17,7 @@ from scipy import stats
 from experiments.evidence import rules
 from experiments.evidence.claims import MIXED, NOT_SUPPORTED, SUPPORTED, UNDECIDED
 from experiments.evidence.trends import HELD, SWEEPS
-from experiments.groups import GROUPS
+from experiments.training.groups import GROUPS
 from utils.models.architectures import Spec
 
 OUTCOMES = (SUPPORTED, MIXED, UNDECIDED, NOT_SUPPORTED)

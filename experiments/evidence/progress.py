@@ -4,12 +4,12 @@ from functools import cache
 from pathlib import Path
 
 from experiments.catalogue import EXPERIMENTS
+from experiments.engine.results import RESULTS, file_of, finished
 from experiments.evidence import claims
 from experiments.evidence.recorded import EXACT, Recorded
 from experiments.evidence.table import CLAIMS
-from experiments.groups import GROUPS, declared_on
-from experiments.results import RESULTS, file_of, finished
 from experiments.tasks.standalone import STANDALONE
+from experiments.training.groups import GROUPS, declared_on
 from experiments.training.recipes import LOSS_LEVELS
 from utils.models import zoo
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.catalogue import IMAGENET, PLAIN_RECIPES
+from experiments.engine.results import file_of
 from experiments.evidence.trends import slopes, values
-from experiments.groups import GROUPS
-from experiments.results import file_of
+from experiments.training.groups import GROUPS
 from experiments.training.recipes import LOSS_LEVELS
 from utils.measures.statistics import Estimate, contrast, mean_over
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from experiments.engine.results import RESULTS, record_of
 from experiments.evidence.trends import FEW, trends
-from experiments.groups import declared_on
-from experiments.results import RESULTS, record_of
 from experiments.tasks import textures
+from experiments.training.groups import declared_on
 from experiments.training.recipes import LOSS_LEVELS
 from utils.measures.statistics import rank_trend
 

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.optimize import curve_fit
 
 from experiments.evidence.recorded import Recorded, difference, exact, judged_from, row, share_row
-from experiments.groups import BUDGETS
+from experiments.training.groups import BUDGETS
 from utils.models import zoo
 
 EXACT_FIT = 1e-24  # squared log loss: below it there is rounding alone

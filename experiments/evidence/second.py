@@ -18,6 +18,7 @@ from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from experiments.catalogue import PINNED_CNNS, RUNGS
+from experiments.engine.results import RESULTS
 from experiments.evidence import representation, rules, scale, sparsity
 from experiments.evidence import table as first
 from experiments.evidence.recorded import (
@@ -34,8 +35,7 @@ from experiments.evidence.recorded import (
     row,
 )
 from experiments.evidence.trends import FEW, HELD, OF_PROFILES, SOME, SWEEPS, slopes, values
-from experiments.groups import BUDGETS, GROUPS
-from experiments.results import RESULTS
+from experiments.training.groups import BUDGETS, GROUPS
 from utils.measures.statistics import (
     Estimate,
     contrast,

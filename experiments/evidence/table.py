@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.catalogue import RUNGS
+from experiments.engine.results import RESULTS
 from experiments.evidence import behaviour, representation, scale, sparsity
 from experiments.evidence.recorded import EXACT, Recorded
-from experiments.results import RESULTS
 
 COLUMNS = ("claim", "criterion", "rung", "variant", "estimate", "low", "high", "p", "models")
 ROOMS = (sparsity, representation, behaviour, scale)

@@ -13,9 +13,9 @@ from statistics import fmean
 import pandas as pd
 
 from experiments.catalogue import EXPERIMENTS
-from experiments.groups import GROUPS
-from experiments.results import RESULTS, file_of
-from experiments.scopes import SCOPES, at_scope
+from experiments.engine.results import RESULTS, file_of
+from experiments.engine.scopes import SCOPES, at_scope
+from experiments.training.groups import GROUPS
 from utils.measures.statistics import slope_per_doubling
 from utils.models.architectures import Spec
 

@@ -7,7 +7,7 @@ import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from experiments.scopes import at_scope
+from experiments.engine.scopes import at_scope
 from utils.edition import SECOND
 from utils.measures.ablation.curves import FIXED, kept
 from utils.measures.ablation.outcomes import Others

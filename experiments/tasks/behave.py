@@ -16,7 +16,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
-from experiments.metrics import left_out, planned
+from experiments.engine.metrics import left_out, planned
 from utils.edition import SECOND
 from utils.measures import behaviour
 from utils.stimuli import datasets, objects, objects2, psychophysics

@@ -8,9 +8,9 @@ import torch
 from timm.data import resolve_model_data_config
 from torch import nn
 
-from experiments.job import Condition
-from experiments.metrics import Metrics, merged
-from experiments.scopes import at_depth
+from experiments.engine.job import Condition
+from experiments.engine.metrics import Metrics, merged
+from experiments.engine.scopes import at_depth
 from experiments.tasks.tables import COLUMNS
 from utils.measures.similarity import FEWEST, MinibatchCKA
 from utils.probes import ActivationRecorder

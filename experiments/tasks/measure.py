@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.metrics import Metrics, left_out, merged, planned
+from experiments.engine.metrics import Metrics, left_out, merged, planned
 from experiments.tasks.tables import COLUMNS, rows
 from utils.measures import attention_geometry, sparsity
 from utils.measures.similarity import FEWEST, MinibatchCKA

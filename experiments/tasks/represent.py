@@ -6,7 +6,7 @@ import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from experiments.metrics import Metrics, left_out, merged, planned
+from experiments.engine.metrics import Metrics, left_out, merged, planned
 from experiments.tasks.tables import COLUMNS
 from utils.measures.agreement import agreement, patch_maps
 from utils.measures.decoding import PlaceDecoder

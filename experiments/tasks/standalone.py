@@ -5,9 +5,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-from experiments.provenance import provenance
-from experiments.ranks import CPU
-from experiments.results import Results, Summary
+from experiments.engine.provenance import provenance
+from experiments.engine.ranks import CPU
+from experiments.engine.results import Results, Summary
 from experiments.tasks import convolve, cortex
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from experiments.metrics import Metrics
+from experiments.engine.metrics import Metrics
 from utils.measures import sparsity
 from utils.measures.similarity import MinibatchCKA
 from utils.measures.sparsity.controls import overlap

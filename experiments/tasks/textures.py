@@ -11,10 +11,10 @@ from time import perf_counter
 
 import torch
 
-from experiments.job import Condition
-from experiments.provenance import provenance
-from experiments.ranks import CPU
-from experiments.results import RESULTS, Results
+from experiments.engine.job import Condition
+from experiments.engine.provenance import provenance
+from experiments.engine.ranks import CPU
+from experiments.engine.results import RESULTS, Results
 from utils.stimuli import objects
 
 FILE = "objects/textures.csv"  # in results/

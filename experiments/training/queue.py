@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from experiments import groups
+from experiments.training import groups
 from experiments.training.recipes import Recipe
 from experiments.training.trainer import publish, train
 from experiments.training.views import Fixed, Fresh

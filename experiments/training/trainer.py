@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from experiments.provenance import provenance
+from experiments.engine.provenance import provenance
 from experiments.training.recipes import Recipe, recipe_of
 from utils.models import zoo
 from utils.models.architectures import CNNS, Spec, build, forward_flops

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from experiments.catalogue import IMAGENET
-from experiments.metrics import merged
+from experiments.engine.metrics import merged
 from experiments.tasks.ablate import ablatable
 from experiments.tasks.measure import Measurement
 from experiments.tasks.tables import rows

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import catalogue, groups
+from experiments import catalogue
 from experiments import replicate as replicating
 from experiments.__main__ import main
 from experiments.evidence import trends
 from experiments.evidence.table import evidence
-from experiments.training import queue
+from experiments.training import groups, queue
 from experiments.training.views import Fixed
 from utils.models import zoo
 

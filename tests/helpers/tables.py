@@ -2,10 +2,10 @@
 
 import pandas as pd
 
+from experiments.engine.results import file_of
 from experiments.evidence import claims, rules, second, table
 from experiments.evidence.recorded import Recorded
 from experiments.evidence.second import Second
-from experiments.results import file_of
 
 # Edition → what computes evidence, the tables that it computes from, and the rules.
 EDITIONS = {

@@ -13,8 +13,8 @@ from experiments.evidence import board, claims, progress
 from experiments.evidence.board import Board
 from experiments.evidence.recorded import Recorded
 from experiments.evidence.table import CLAIMS, evidence
-from experiments.groups import GROUPS
 from experiments.tasks.standalone import STANDALONE
+from experiments.training.groups import GROUPS
 
 CHAPTERS = Path(__file__).resolve().parents[3] / "chapters"
 

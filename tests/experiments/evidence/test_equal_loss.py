@@ -7,11 +7,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from experiments import catalogue, groups
+from experiments import catalogue
 from experiments import replicate as replicating
-from experiments.ranks import Ranks
+from experiments.engine.ranks import Ranks
+from experiments.engine.results import file_of, record_of
 from experiments.replicate import AtLoss, replicate
-from experiments.results import file_of, record_of
+from experiments.training import groups
 from utils.models import zoo
 from utils.stimuli import datasets
 from utils.stimuli.minibatches import Dataset

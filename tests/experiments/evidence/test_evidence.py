@@ -11,8 +11,8 @@ from experiments.evidence import claims
 from experiments.evidence.recorded import PUBLISHED
 from experiments.evidence.table import CLAIMS, evidence
 from experiments.evidence.trends import trends
-from experiments.groups import GROUPS
 from experiments.tasks.standalone import record
+from experiments.training.groups import GROUPS
 from utils.measures.sparsity import active_fraction, gini
 from utils.models.architectures import Spec
 

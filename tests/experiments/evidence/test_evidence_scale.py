@@ -8,7 +8,7 @@ from helpers.tables import by_criterion, found, judged, row, seeds, write
 from scipy import optimize, stats
 
 from experiments.evidence import claims
-from experiments.groups import BUDGETS
+from experiments.training.groups import BUDGETS
 from utils.models import zoo
 
 both = pytest.mark.parametrize("edition", ["first", "second"])

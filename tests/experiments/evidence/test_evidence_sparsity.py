@@ -8,7 +8,7 @@ from helpers.tables import by_criterion, found, judged, row, write
 from scipy import stats
 
 from experiments.evidence import claims, trends
-from experiments.groups import GROUPS
+from experiments.training.groups import GROUPS
 from utils.models.architectures import Spec
 
 both = pytest.mark.parametrize("edition", ["first", "second"])

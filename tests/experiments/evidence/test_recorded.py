@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from experiments.__main__ import main
-from experiments.results import RESULTS
+from experiments.engine.results import RESULTS
 from utils.models import zoo
 
 # One of each kind: the command of which the table holds the same rows.

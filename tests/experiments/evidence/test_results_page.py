@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from experiments.engine.results import RESULTS
 from experiments.evidence import claims
 from experiments.evidence.results_page import LEVEL, answer, page
-from experiments.results import RESULTS
 from experiments.tasks import textures
 from utils.models import zoo
 from utils.stimuli import objects

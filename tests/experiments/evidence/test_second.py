@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from experiments.engine.results import file_of
 from experiments.evidence import claims, rules
 from experiments.evidence import second as second
 from experiments.evidence.second import Second, beside, evidence, extrapolation, pairs
-from experiments.groups import GROUPS
-from experiments.results import file_of
+from experiments.training.groups import GROUPS
 from utils.measures.statistics import rank_correlation, share_over, unequal
 from utils.models.architectures import Spec
 

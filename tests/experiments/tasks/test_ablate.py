@@ -12,9 +12,9 @@ from torch.testing import assert_close
 from experiments import job_commands
 from experiments.__main__ import main
 from experiments.catalogue import EXPERIMENTS, VIT_AND_CNN
-from experiments.job import Condition, Job
-from experiments.ranks import Ranks
-from experiments.scopes import at_scope
+from experiments.engine.job import Condition, Job
+from experiments.engine.ranks import Ranks
+from experiments.engine.scopes import at_scope
 from experiments.tasks import ablate
 from experiments.tasks.ablate import Ablate, ablatable
 from utils.measures.ablation.profiling import ablation_profile

@@ -9,9 +9,9 @@ from torch import nn
 
 from experiments.__main__ import main
 from experiments.catalogue import EXPERIMENTS, MIDDLE
+from experiments.engine.job import Batches
+from experiments.engine.ranks import Ranks
 from experiments.evidence import trends
-from experiments.job import Batches
-from experiments.ranks import Ranks
 from experiments.replicate import replicate
 from experiments.tasks.behave import (
     EPSILONS,

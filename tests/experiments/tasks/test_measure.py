@@ -6,7 +6,7 @@ from helpers.images import Images
 from timm.models.swin_transformer import SwinTransformer
 from torch.testing import assert_close
 
-from experiments.metrics import merged
+from experiments.engine.metrics import merged
 from experiments.tasks.measure import MEASURES, Measurement
 from experiments.tasks.tables import rows
 from utils.measures import attention_geometry, sparsity

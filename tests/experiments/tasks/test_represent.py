@@ -11,10 +11,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from experiments.catalogue import EXPERIMENTS
-from experiments.groups import GROUPS
-from experiments.job import Batches, Condition, Job
-from experiments.metrics import merged
-from experiments.ranks import Ranks
+from experiments.engine.job import Batches, Condition, Job
+from experiments.engine.metrics import merged
+from experiments.engine.ranks import Ranks
 from experiments.replicate import _conditions
 from experiments.tasks.compare import Compare, Pair
 from experiments.tasks.represent import (
@@ -25,6 +24,7 @@ from experiments.tasks.represent import (
     rows,
     skip_rows,
 )
+from experiments.training.groups import GROUPS
 from utils.measures import sparsity
 from utils.measures.frequency import change_across_sub_blocks
 from utils.measures.similarity import MinibatchCKA

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.utils import data as torch_data
 from tqdm import tqdm
 
-from experiments.provenance import provenance
-from experiments.ranks import RankLost, Ranks, outcome, unpack
-from experiments.results import Results, Summary, counted
+from experiments.engine.provenance import provenance
+from experiments.engine.ranks import RankLost, Ranks, outcome, unpack
+from experiments.engine.results import Results, Summary, counted
 from utils.models import zoo
 from utils.models.architectures import Spec
 from utils.stimuli.minibatches import Dataset

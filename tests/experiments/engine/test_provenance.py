@@ -5,7 +5,7 @@ import subprocess
 
 import torch
 
-from experiments.provenance import commit, provenance
+from experiments.engine.provenance import commit, provenance
 
 
 def test_book_commit_stands_in_where_git_is_absent(monkeypatch):
@@ -33,7 +33,7 @@ def test_a_commit_is_dirty_only_where_code_differs_from_it(monkeypatch, tmp_path
         name = ["-c", "user.name=a", "-c", "user.email=a@b"]
         subprocess.run(["git", *name, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
-    code, weights = tmp_path / "experiments" / "provenance.py", tmp_path / "zoo" / "a"
+    code, weights = tmp_path / "experiments" / "engine" / "provenance.py", tmp_path / "zoo" / "a"
     for file in (code, weights):
         file.parent.mkdir(parents=True)
         file.write_text("first")
@@ -41,7 +41,7 @@ def test_a_commit_is_dirty_only_where_code_differs_from_it(monkeypatch, tmp_path
     git("add", ".")
     git("commit", "-m", "first")
     monkeypatch.delenv("BOOK_COMMIT", raising=False)
-    monkeypatch.setattr("experiments.provenance.__file__", str(code))
+    monkeypatch.setattr("experiments.engine.provenance.__file__", str(code))
     clean = commit()
     weights.write_text("second")
     assert commit() == clean

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import groups
+from experiments.training import groups
 from utils.models import zoo
 from utils.models.architectures import Spec, build, forward_flops
 

@@ -14,8 +14,8 @@ from helpers.images import Images
 from PIL import Image
 from torch.utils.data import get_worker_info
 
-from experiments.job import Batches, Condition, Job, first
-from experiments.ranks import Ranks
+from experiments.engine.job import Batches, Condition, Job, first
+from experiments.engine.ranks import Ranks
 from experiments.tasks.measure import Measure
 from utils.stimuli import datasets
 

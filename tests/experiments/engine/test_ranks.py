@@ -10,8 +10,8 @@ import pytest
 import torch.multiprocessing as mp
 from helpers.images import Images
 
-from experiments.job import Condition, Job
-from experiments.ranks import RankLost, Ranks
+from experiments.engine.job import Condition, Job
+from experiments.engine.ranks import RankLost, Ranks
 from experiments.tasks.ablate import Ablate
 from experiments.tasks.measure import MEASURES, Measure
 

@@ -5,7 +5,7 @@ import os
 import pandas as pd
 import pytest
 
-from experiments.results import NotWritten, OtherConfiguration, Results
+from experiments.engine.results import NotWritten, OtherConfiguration, Results
 
 CONFIGURATION = {"data": "objects", "n": 100, "measures": ["gini"]}
 COLUMNS = ("model", "head", "value")

@@ -28,7 +28,7 @@ def commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = ["git", *arguments]
     done = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
     return done.stdout.strip()

@@ -1,0 +1,50 @@
+"""Which room imports from which: the table in CONTRIBUTING.md is what the code does."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("utils", "experiments")
+ROW = re.compile(r"^\| `([\w/]+)` \| (.*?) \| .+ \|$", re.MULTILINE)
+
+
+def room_of(parts: list[str]) -> str:
+    """The folder that a module lies in; files right below a package are that package's own."""
+    inner = len(parts) > 1 and (ROOT / parts[0] / parts[1]).is_dir()
+    return "/".join(parts[:2]) if inner else parts[0]
+
+
+def imported(file: Path) -> set[str]:
+    """The rooms that a file imports from."""
+    package, rooms = list(file.relative_to(ROOT).parent.parts), set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        named = node.module.split(".") if node.module else []
+        origin = package[: len(package) - node.level + 1] + named if node.level else named
+        if origin and origin[0] in PACKAGES:
+            rooms |= {room_of([*origin, alias.name]) for alias in node.names}
+    return rooms
+
+
+def drawing() -> dict[str, set[str]]:
+    """Room → the rooms that it imports from, in the order of CONTRIBUTING.md."""
+    rows = ROW.findall((ROOT / "CONTRIBUTING.md").read_text())
+    return {room: set(re.findall(r"`([\w/]+)`", named)) for room, named in rows}
+
+
+def test_the_rooms_import_as_contributing_says():
+    found: dict[str, set[str]] = {}
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            room = room_of(list(file.relative_to(ROOT).with_suffix("").parts))
+            found.setdefault(room, set()).update(imported(file) - {room})
+    assert {room: found[room] for room in sorted(found)} == dict(sorted(drawing().items()))
+
+
+def test_imports_run_down_the_table_and_never_back():
+    above: set[str] = set()
+    for room, rooms in drawing().items():
+        assert rooms <= above, f"{room} stands above what it imports"
+        above.add(room)
