@@ -46,6 +46,7 @@ def site(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_it_runs_next_to_a_foreign_utils_and_leaves_that_alone(site, tmp_path_factory):
     project = tmp_path_factory.mktemp("project")
     (project / "utils.py").write_text("mine = True\n")

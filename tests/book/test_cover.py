@@ -4,11 +4,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from utils.book import cover
 
 
+@pytest.mark.slow
 def test_the_cover_is_what_chapter_1_draws(tmp_path):
     drawn = tmp_path / "cover.png"
     command = [sys.executable, "-m", "utils.book.cover", str(drawn)]

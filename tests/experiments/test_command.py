@@ -62,6 +62,7 @@ def test_a_truncated_jpeg_is_named_skipped_counted_and_in_the_exit_status(
     pd.testing.assert_frame_equal(table, same, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sound_images_end_with_status_0_and_a_dry_run_writes_nothing(photographs, tmp_path, capsys):
     run = ("--data", photographs, "-n", 6, "--out", tmp_path / "a.csv", "--control", "random")
     assert measure(*run, "--dry-run") == 0
@@ -98,6 +99,7 @@ def test_a_file_of_another_configuration_is_refused(photographs, tmp_path, capsy
     assert "configuration: batch is 50 there and 2 here." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_every_scope_and_value_is_a_condition_of_an_ablation(photographs, tmp_path):
     run = ["ablate", "vit-d6-h4", "--data", str(photographs), "-n", "6", "--ranks", "3"]
     run += ["--draws", "1", "--scope", "1/3", "last", "--value", "zero", "renormalise"]

@@ -53,6 +53,7 @@ def replicate(folder, *arguments):
     return main(["replicate", "tiny", "--out", str(folder / "results"), *arguments])
 
 
+@pytest.mark.slow
 def test_models_are_trained_measured_and_reported_as_they_come(tiny_project, capsys):
     assert train(tiny_project, *NAMES) == 0
     assert replicate(tiny_project) == 0

@@ -57,12 +57,14 @@ def test_statistics_of_a_larger_model_are_those_of_what_enters_each_layer(name):
     assert_calibrated(name)
 
 
+@pytest.mark.slow
 def test_a_model_of_cifar10_is_calibrated_on_cifar10(shared_data):
     assert_calibrated("cifar10/resnet-d8")
     model = zoo.create("cifar10/resnet-d8")
     assert not torch.allclose(model.bn1.running_mean, zoo.create("resnet-d8").bn1.running_mean)
 
 
+@pytest.mark.slow
 def test_hardly_any_unit_of_an_untrained_resnet_is_dead():
     images = objects.load("test", n=500).images
 

@@ -47,6 +47,7 @@ def test_every_embedded_file_is_in_the_manifest():
     assert files == {entry["file"] for entry in zoo.manifest().values() if entry["file"]}
 
 
+@pytest.mark.slow
 def test_manifest_counts_agree_with_the_models():
     for name, entry in zoo.manifest().items():
         model = zoo.architecture(name)
@@ -168,6 +169,7 @@ def test_efficientnet_lite0_says_how_images_are_prepared():
     assert config["input_size"] == (3, 224, 224)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["vit-d1-h2", "resnet-d8", "efficientnet-lite0", "test_vit", "torchvision/squeezenet1_1"],

@@ -258,6 +258,7 @@ def test_images_of_different_sizes_need_a_model(folder, monkeypatch):
     assert prepared.batch(0, 6).images.shape == (6, 3, 32, 32)
 
 
+@pytest.mark.slow
 def test_preprocessing_is_what_the_model_asks_for(folder):
     data = datasets.load(folder)
     prepared = data.preprocessed(zoo.create("efficientnet-lite0"))
@@ -411,6 +412,7 @@ def test_cifar10_can_be_trained_on_from_memory(shared_data):
     assert whole.labels.bincount().min() > 430
 
 
+@pytest.mark.slow
 def test_labelled_photographs_are_found_by_folder_and_by_archive(shared_data):
     model = zoo.create("efficientnet-lite0")
     place = shared_data / "imagenet_ccby"
@@ -433,6 +435,7 @@ def test_humans_go_by_shape_in_96_percent_of_their_decisions(shared_data):
     assert round(100 * decided / len(conflict), 1) == 80.3
 
 
+@pytest.mark.slow
 def test_cue_conflict_stimuli_carry_shape_texture_and_a_name_that_trials_share(shared_data):
     found = datasets.cue_conflict(zoo.create("efficientnet-lite0"))
     classes = found.images.classes

@@ -103,6 +103,7 @@ def test_four_fifths_of_the_object_lie_in_the_picture(recipes):
         assert inside.sum() == pytest.approx(objects.mask(recipe).sum(), rel=0.03)
 
 
+@pytest.mark.slow
 def test_objects_roam_over_the_whole_picture():
     mean = np.mean([objects.mask(objects.draw("train", 1, i)) for i in range(5000)], axis=0)
     middle = mean[8:24, 8:24].sum() / mean.sum()  # the central 4×4 of 8×8 patches

@@ -56,6 +56,7 @@ def test_a_sweep_writes_one_table_and_where_it_came_from(tmp_path):
     assert "holds 2 conditions, 2 new" in str(summary)
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_says_what_is_safe_and_goes_on_from_there(tmp_path):
     class Interrupting(Images):
         pictures = 0
@@ -165,6 +166,7 @@ def read_by(readers, photographs, file, conditions=CONDITIONS):
     return file.read_bytes(), [str(one.message) for one in warned]
 
 
+@pytest.mark.slow
 def test_any_number_of_readers_gives_the_same_table_and_names_the_damaged_once(
     photographs, tmp_path
 ):

@@ -44,6 +44,7 @@ def direct(model, layers, value, **profiled):
     return ablation_profile(model, batches, layers, value=value, **profiled, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "unit", "layers", "value", "profiled"),
     [
@@ -92,6 +93,7 @@ def test_a_scope_is_the_layer_nearest_to_that_share_of_the_depth():
     assert at_scope(six, "all") == six
 
 
+@pytest.mark.slow
 def test_layers_that_can_be_ablated_come_in_the_order_of_the_forward_pass():
     assert ablatable(zoo.create("vit-d2-h2"), "attention") == ["blocks.0.attn", "blocks.1.attn"]
     layers = ablatable(zoo.create("efficientnet-lite0"), "channel")
@@ -258,6 +260,7 @@ def test_two_ranks_record_what_one_does_of_the_first_images(tmp_path, second, va
     assert counts["reliance, KL"] == 10
 
 
+@pytest.mark.slow
 def test_an_order_is_recorded_beside_the_curves(tmp_path):
     tables = {}
     for order in ("own", "head-averaged", "contribution", "centre", "mean-map"):

@@ -166,6 +166,7 @@ def test_changes_are_made_in_pixels_and_shown_as_the_model_wants_them():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit-d2-h2", "resnet-d8"])
 def test_two_halves_together_are_the_whole(name):
     images, labels, index = pictures(8)
@@ -312,6 +313,7 @@ def test_behaviour_is_asked_of_the_middle_of_the_sweeps_and_conflict_where_there
     assert "vit-d12-h4" in EXPERIMENTS["cue-conflict"].models("objects")
 
 
+@pytest.mark.slow
 def test_a_declared_experiment_shows_the_images_that_it_asks_about(tmp_path):
     with Ranks() as ranks:
         summary, _ = replicate("cue-conflict", "objects", ranks, n=10, out=tmp_path)

@@ -307,6 +307,7 @@ def test_a_model_is_like_itself():
     assert alike["layer"].tolist() == alike["other"].tolist()
 
 
+@pytest.mark.slow
 def test_models_that_want_other_images_are_not_compared():
     pair = Pair.of(Condition("resnet-d8", True), Condition("resnet18.a1_in1k", True))
     with pytest.raises(ValueError, match=r"prepared in other ways \(input_size"):

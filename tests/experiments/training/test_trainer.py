@@ -150,6 +150,7 @@ def test_accuracy_without_images_is_refused():
 # Training.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit-d1-h2-w8", "resnet-d8-w16"])
 def test_a_tiny_model_learns(name, tiny_data, tiny_recipe, tmp_path):
     run = train(name, tiny_data, tiny_data, replace(tiny_recipe, epochs=8, descent=7.5), tmp_path)
@@ -164,6 +165,7 @@ def test_a_tiny_model_learns(name, tiny_data, tiny_recipe, tmp_path):
     assert record["images_sha256"] == tiny_data.digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "optimizer"),
     [("vit-d1-h2-w8", "adamw"), ("vit-d1-h2-w8", "nmuon"), ("resnet-d8-w16", "sgd")],
