@@ -104,7 +104,8 @@ def agreement(maps: dict[str, Tensor]) -> Iterator[tuple[tuple, Tensor]]:
     if heads:
         yield ("head_agreement", None, None), torch.stack([*heads.values()]).mean(0)
     layers = {layer: standard_ranks(x.mean(1)) for layer, x in maps.items()}  # [batch, q, patches]
-    names, apart = list(layers), {"neighbour": [], "distant": []}
+    names = list(layers)
+    apart: dict[str, list[Tensor]] = {"neighbour": [], "distant": []}
     for i, layer in enumerate(names):
         for j, other in enumerate(names[i + 1 :], i + 1):
             if layers[layer].shape != layers[other].shape:

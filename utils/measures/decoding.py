@@ -178,6 +178,9 @@ class PlaceDecoder(Metric):
     """
 
     full_state_update = False
+    images: Tensor
+    total: Tensor
+    products: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -175,7 +175,7 @@ def _watch_transformer(stack: ExitStack, name: str, block: nn.Module, add) -> No
             add("mlp", name, between, output)
 
     stack.callback(block.register_forward_pre_hook(enter).remove)
-    stack.callback(block.drop_path1.register_forward_hook(attended).remove)
+    stack.callback(block.get_submodule("drop_path1").register_forward_hook(attended).remove)
     stack.callback(block.register_forward_hook(leave).remove)
 
 

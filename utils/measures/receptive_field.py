@@ -69,7 +69,7 @@ def effective_receptive_field(
         if not answers:
             answers.append(_at(output, position, layer, channel_dim, model).mean(-1).sum())
 
-    field = 0
+    field = torch.zeros((), dtype=torch.float64, device="cpu")
     handle = modules[layer].register_forward_hook(read)
     try:
         with torch.inference_mode(False), torch.enable_grad():
@@ -105,23 +105,21 @@ def _at(output, position, layer: str, channel_dim: int, model: nn.Module) -> Ten
         raise ValueError(
             f"Layer {layer!r} puts out {shape}, neither tokens nor maps: measure another layer."
         )
-    prefix = 0
+    grid: tuple[int, int] | None
     if output.ndim == 4:
         maps = output.movedim(channel_dim, -1)  # [batch, y, x, channels]
-        tokens, grid = maps.flatten(1, 2), tuple(maps.shape[1:3])
+        tokens, prefix, grid = maps.flatten(1, 2), 0, (maps.shape[1], maps.shape[2])
     else:
         layout, tokens = token_layout(model), output  # [batch, tokens, channels]
         prefix, grid = layout.prefix_in(tokens.shape[1]), layout.grid
-        if not isinstance(position, int) and (
-            grid is None or prefix + grid[0] * grid[1] != tokens.shape[1]
-        ):
+    if isinstance(position, int):
+        number, exists = position, output.ndim == 3 and 0 <= position < tokens.shape[1]
+    else:
+        if grid is None or prefix + grid[0] * grid[1] != tokens.shape[1]:
             raise ValueError(
                 f"Layer {layer!r} puts out {tokens.shape[1]} tokens that do not fit the grid of "
                 "the model: give the number of a token as position."
             )
-    if isinstance(position, int):
-        number, exists = position, output.ndim == 3 and 0 <= position < tokens.shape[1]
-    else:
         y, x = position if position is not None else (grid[0] // 2, grid[1] // 2)
         number, exists = prefix + y * grid[1] + x, 0 <= y < grid[0] and 0 <= x < grid[1]
     if not exists:
@@ -257,7 +255,7 @@ def spike_triggered_average(
         (torch.Size([1, 8, 8]), True)
     """
     rng = np.random.default_rng(seed)  # torch's draws depend on how many are asked for at once
-    products = spikes = shown = 0
+    products = spikes = shown = torch.zeros((), dtype=torch.float64, device="cpu")
     for start in range(0, images, batch):
         shape = (min(batch, images - start), *size)
         noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
@@ -306,4 +304,5 @@ def field_of(model: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, tupl
     axis = channel_axis(model, layer, 4)
     position = (y, x) if record.outputs[layer].ndim == 4 else prefix + y * grid[1] + x
     field = effective_receptive_field(model, images, layer, position, channel_dim=axis)
-    return field, middle_of((y, x), grid, tuple(images.shape[-2:]))
+    rows, columns = images.shape[-2:]
+    return field, middle_of((y, x), grid, (rows, columns))

@@ -43,6 +43,10 @@ class MinibatchCKA(Metric):
     """
 
     full_state_update = False
+    cross: Tensor
+    own_a: Tensor
+    own_b: Tensor
+    minibatches: Tensor
 
     def __init__(self) -> None:
         super().__init__(dist_sync_fn=gather_states)
@@ -62,8 +66,8 @@ class MinibatchCKA(Metric):
             features_a: List or dict of responses [batch, …], in any unit.
             features_b: Those of another model; None to compare the layers of one.
         """
-        given = [features_a] if features_b is None else [features_a, features_b]
-        given = [_named(features) for features in given]
+        models = [features_a] if features_b is None else [features_a, features_b]
+        given = [_named(features) for features in models]
         self._check_layers(given)
         grams = [torch.stack([_gram(x) for x in layers.values()]) for layers in given]
         a, b = (_u_centred(gram).flatten(1) for gram in (grams[0], grams[-1]))  # [layers, images²]

@@ -122,7 +122,7 @@ def contrast(
     if freedom < 1:
         raise ValueError("Without two seeds of some condition there is no seed interval.")
     within = sum(np.var(group) * len(group) for group in groups.values())  # sum of squares
-    estimate = sum(weight * np.mean(groups[c]) for c, weight in weights.items())
+    estimate = float(sum(weight * np.mean(groups[c]) for c, weight in weights.items()))
     spread = sum(weight**2 / len(groups[c]) for c, weight in weights.items())
     error = np.sqrt(within / freedom * spread)
     undefined = len(values) - len(known)
@@ -216,17 +216,18 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], confidence: float =
         >>> round(found.estimate, 3), round(found.p, 3)
         (0.829, 0.077)
     """
-    (x, y), undefined = _defined(x, y)
-    if len(x) < 5:
-        raise ValueError(f"A correlation needs at least 5 models with both values, not {len(x)}.")
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Estimate(np.nan, np.nan, np.nan, np.nan, len(x), undefined)
-    r = float(stats.spearmanr(x, y).statistic)
+    (xs, ys), undefined = _defined(x, y)
+    n = len(xs)
+    if n < 5:
+        raise ValueError(f"A correlation needs at least 5 models with both values, not {n}.")
+    if np.ptp(xs) == 0 or np.ptp(ys) == 0:
+        return Estimate(np.nan, np.nan, np.nan, np.nan, n, undefined)
+    r = float(stats.spearmanr(xs, ys).statistic)
     z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
-    error = np.sqrt((1 + r**2 / 2) / (len(x) - 3))
+    error = np.sqrt((1 + r**2 / 2) / (n - 3))
     half = stats.norm.ppf((1 + confidence) / 2) * error
     low, high, p = np.tanh(z - half), np.tanh(z + half), 2 * stats.norm.sf(abs(z) / error)
-    return Estimate(r, float(low), float(high), float(p), len(x), undefined)
+    return Estimate(r, float(low), float(high), float(p), n, undefined)
 
 
 def share_over(
@@ -269,7 +270,7 @@ def _t_interval(
     half = stats.t.ppf((1 + confidence) / 2, freedom) * error
     t = estimate / error if error > 0 else np.copysign(np.inf, estimate) if estimate else 0.0
     p = 2 * stats.t.sf(abs(t), freedom)
-    return tuple(float(x) for x in (estimate, estimate - half, estimate + half, p))
+    return float(estimate), float(estimate - half), float(estimate + half), float(p)
 
 
 def slope_per_doubling(
@@ -304,21 +305,22 @@ def slope_per_doubling(
         >>> [round(x, 3) for x in (found.estimate, found.low, found.high)]
         [0.198, 0.18, 0.216]
     """
-    (x, y, *fixed), undefined = _defined(x, y, *([] if held is None else [held]))
-    freedom = len(x) - 2 - len(fixed)
+    (sizes, ys, *fixed), undefined = _defined(x, y, *([] if held is None else [held]))
+    n = len(sizes)
+    freedom = n - 2 - len(fixed)
     if freedom < 1:
         need = 3 + len(fixed)
-        raise ValueError(f"A trend needs at least {need} models with a value, not {len(x)}.")
-    x = _doublings(x)
+        raise ValueError(f"A trend needs at least {need} models with a value, not {n}.")
+    xs = _doublings(sizes)
     for size in map(_doublings, fixed):  # what is left of x and y where it is equal
-        x, y = (each - np.polyval(np.polyfit(size, each, 1), size) for each in (x, y))
-        if np.ptp(x) < 1e-9:
+        xs, ys = (each - np.polyval(np.polyfit(size, each, 1), size) for each in (xs, ys))
+        if np.ptp(xs) < 1e-9:
             raise ValueError("The size that is held determines the one whose slope is asked.")
-    fit = stats.linregress(x, y)
-    error = fit.stderr * np.sqrt((len(x) - 2) / freedom)
+    fit = stats.linregress(xs, ys)
+    error = fit.stderr * np.sqrt((n - 2) / freedom)
     interval = _t_interval(fit.slope, error, freedom, confidence)
     detectable = _found_at(freedom, confidence, power) * error
-    return Trend(*interval, len(x), undefined, detectable=float(detectable))
+    return Trend(*interval, n, undefined, detectable=float(detectable))
 
 
 @cache
@@ -357,10 +359,11 @@ def rank_trend(
         >>> round(found.estimate, 3), round(found.p, 3)  # 2 of 24 orders are as extreme
         (1.0, 0.083)
     """
-    (x, y), undefined = _defined(x, y)
-    if len(x) < 3:
-        raise ValueError(f"A trend needs at least 3 models with a value, not {len(x)}.")
-    signs = np.sign(x[:, None] - x)
+    (xs, ys), undefined = _defined(x, y)
+    n = len(xs)
+    if n < 3:
+        raise ValueError(f"A trend needs at least 3 models with a value, not {n}.")
+    signs = np.sign(xs[:, None] - xs)
 
     def concordance(y: np.ndarray, axis: int = -1) -> np.ndarray:
         """Concordant minus discordant pairs, twice: all of τ-b that permuting changes."""
@@ -368,17 +371,17 @@ def rank_trend(
         return (np.sign(y[..., :, None] - y[..., None, :]) * signs).sum((-1, -2))
 
     found = stats.permutation_test(
-        (y,),
+        (ys,),
         concordance,
         permutation_type="pairings",
         vectorized=True,
         n_resamples=permutations,
-        batch=max(1, AT_ONCE // len(x) ** 2),
+        batch=max(1, AT_ONCE // n**2),
         random_state=np.random.default_rng(seed),
     )
-    tau = float(stats.kendalltau(x, y, variant="b").statistic)
+    tau = float(stats.kendalltau(xs, ys, variant="b").statistic)
     p = np.nan if np.isnan(tau) else float(found.pvalue)
-    return Estimate(tau, np.nan, np.nan, p, len(x), undefined)
+    return Estimate(tau, np.nan, np.nan, p, n, undefined)
 
 
 def bootstrap_means(
@@ -495,13 +498,13 @@ def slope_shrinkage(
         >>> round(statistics.slope_shrinkage(x, y, mediator).estimate, 3)
         1.0
     """
-    (x, y, mediator, *fixed), undefined = _defined(
+    (sizes, ys, mediators, *fixed), undefined = _defined(
         x, y, mediator, *([] if held is None else [held])
     )
-    if len(x) < 6:
-        raise ValueError(f"A bootstrap over {len(x)} models shows nothing: give 6.")
-    columns = [_doublings(x), y, mediator, *map(_doublings, fixed)]
-    columns = np.stack([column - column.mean() for column in columns], axis=1)  # [models, 3 or 4]
+    if len(sizes) < 6:
+        raise ValueError(f"A bootstrap over {len(sizes)} models shows nothing: give 6.")
+    given = [_doublings(sizes), ys, mediators, *map(_doublings, fixed)]
+    columns = np.stack([column - column.mean() for column in given], axis=1)  # [models, 3 or 4]
     products = columns[:, :, None] * columns[:, None, :]
     means = bootstrap_means({"means": columns, "products": products}, samples, seed)
     mean = means["means"]

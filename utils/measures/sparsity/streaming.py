@@ -32,7 +32,7 @@ def gather_states(state: Tensor, group=None) -> list[Tensor]:
     Returns:
         One tensor for each rank, all of the same shape.
     """
-    shapes = [None] * dist.get_world_size(group)
+    shapes: list[tuple[int, ...]] = [()] * dist.get_world_size(group)
     dist.all_gather_object(shapes, tuple(state.shape), group=group)
     return gather_all_tensors(state.expand(max(shapes, key=len)).contiguous(), group)
 
@@ -63,7 +63,10 @@ class StreamingMeasure(Metric):
 
     full_state_update = False
     signed = False  # whether responses below zero are allowed
-    units = ("channel", "position")
+    units: tuple[str, ...] = ("channel", "position")
+    stimuli: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, sums: tuple[str, ...], unit: str | None, channel_dim: int):
         super().__init__(dist_sync_fn=gather_states)
@@ -172,6 +175,10 @@ class LifetimeSparseness(StreamingMeasure):
         tensor([1., 1., 1., 1.], dtype=torch.float64)
     """
 
+    total: Tensor
+    squares: Tensor
+    active: Tensor
+
     def __init__(self, unit: str | None = None, *, channel_dim: int = 1, threshold: float = 0.0):
         super().__init__(("total", "squares", "active"), unit, channel_dim)
         self.threshold = threshold
@@ -248,6 +255,9 @@ class PopulationSparseness(StreamingMeasure):
     """
 
     units = ("channel", "position", "key")
+    total: Tensor
+    squares: Tensor
+    defined: Tensor
 
     def __init__(
         self,
