@@ -9,7 +9,7 @@ from ...probes import AblationSpec, keyed_orders, mass_matched, uniform_shrink
 from ..responses import float64
 from . import curves
 from .curves import at_fraction
-from .units import Responses, Units
+from .units import Named, Responses, Units
 
 PLACE = ("permuted", "uniform")  # the same attention weights elsewhere; no ranks
 OVERLAP_AT = 0.2  # of the units, the strongest: what is split into the sets A and B
@@ -39,7 +39,7 @@ class Minibatch:
         self,
         responses: dict[str, Responses],
         units: Units,
-        value: str | Mapping[str, Tensor],
+        value: Named | Mapping[str, Tensor],
         index: Tensor,
         seed: int,
         most: int,
@@ -122,10 +122,10 @@ class Minibatch:
         means = [r.scores.float().mean(1) for r in self.responses.values()]
         return torch.stack([mean for mean in means if mean.shape == means[0].shape]).mean(0)
 
-    def _specs(self, shares: dict[str, Tensor], value: str | None = None) -> list[AblationSpec]:
-        value = value or self.value
+    def _specs(self, shares: dict[str, Tensor], value: Named | None = None) -> list[AblationSpec]:
+        put = value or self.value
         return [
-            self.units.spec(layer, s.float(), value if isinstance(value, str) else value[layer])
+            self.units.spec(layer, s.float(), put if isinstance(put, str) else put[layer])
             for layer, s in shares.items()
         ]
 
@@ -180,7 +180,7 @@ class Minibatch:
         top = {k: order[..., : 2 * self._count(k, half)] for k, order in self.strongest.items()}
         split = self._random(-1, top)
         chosen = {layer: top[layer].gather(-1, split[layer]) for layer in top}
-        sets = []
+        sets: list[dict[str, Tensor]] = []
         for part in range(3):
             sets.append({})
             for layer, order in self.strongest.items():

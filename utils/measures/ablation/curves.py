@@ -51,9 +51,12 @@ def kept(ranks: np.ndarray) -> dict[float, int]:
     found: dict[int, float] = {}
     for fraction in (f for f in KEPT if f * n >= 0.5 and len(there)):
         count = int(there[np.abs(there - at_fraction(n, fraction)).argmin()])
-        both = {fraction, found.get(count, fraction)}
-        found[count] = min(both, key=lambda f, count=count: abs(count / n - f))
+        found[count] = _nearest({fraction, found.get(count, fraction)}, count / n)
     return {fraction: count for count, fraction in sorted(found.items())}
+
+
+def _nearest(fractions: set[float], share: float) -> float:
+    return min(fractions, key=lambda f: abs(share - f))
 
 
 def symmetric_ranks(n: int, most: int = 33) -> np.ndarray:

@@ -1,26 +1,27 @@
 """What a network loses without one head: the map of layers × heads."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...probes import AblationSpec, Ablator, attention_layers
 from ...probes.hooks import select
 from ..statistics import bootstrap_means, percentiles
 from .outcomes import Batches, Others, outcomes, ready
-from .units import AttentionUnits
+from .units import AttentionUnits, Named, QueryRows
 
 
 def head_effects(
     model: nn.Module,
     batches: Batches,
     layers: str | Iterable[str] = "*",
-    value: str = "zero",
+    value: Literal["zero", "mean", "resample"] = "zero",
     *,
-    rows: str | None = None,
+    rows: QueryRows | None = None,
     samples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -69,9 +70,12 @@ def head_effects(
     batches, others = ready(value, units.layers, batches, ablator, others, seed)
     parts = []
     for images, labels, index in tqdm(batches, "heads", disable=None, leave=False):
-        put = dict.fromkeys(units.layers, value)
+        put: Mapping[str, Named | Tensor]
         if value == "resample":
+            assert others is not None  # `ready` has found them
             put = units.held(others(index).to(images))
+        else:
+            put = dict.fromkeys(units.layers, value)
         heads = {layer: found.mass.shape[1] for layer, found in units.read(images[:1]).items()}
         conditions = [
             (
@@ -87,7 +91,9 @@ def head_effects(
     if not parts:
         raise ValueError("There is nothing to remove heads from: the batches hold no images.")
     names = ("kl", "accuracy", "margin")
-    tables = {name: np.concatenate([p[i] for p in parts], 1).T for i, name in enumerate(names)}
+    tables: dict[Hashable, np.ndarray] = {
+        name: np.concatenate([p[i] for p in parts], 1).T for i, name in enumerate(names)
+    }
     means = bootstrap_means(tables, samples, seed)  # [1 + samples, heads of all layers]
     return pd.DataFrame(
         {"layer": layer, "head": head, "quantity": name}

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from .units import Units
 
 CONDITIONS_AT_ONCE = 64  # so that logits of a thousand classes stay small
 Batches = Iterable[tuple[Tensor, Tensor, Tensor]]  # images, labels, index
+Name = TypeVar("Name", bound=Hashable)  # of a condition
 Others = Callable[[Tensor], Tensor]  # indices of images [b] → other images [b, 3, h, w]
 
 
@@ -40,8 +41,8 @@ def outcomes(
     ablator: Ablator,
     images: Tensor,
     labels: Tensor,
-    conditions: Iterable[tuple[Hashable, list[AblationSpec]]],
-) -> tuple[list[Hashable], Outcome]:
+    conditions: Iterable[tuple[Name, list[AblationSpec]]],
+) -> tuple[list[Name], Outcome]:
     """What each condition did to images.
 
     Args:
@@ -54,15 +55,16 @@ def outcomes(
         The keys, and the Outcome, in which the intact network comes first.
     """
     conditions = iter(conditions)
-    keys, parts = [], []
+    keys: list[Name] = []
+    parts: list[Outcome] = []
     while some := list(islice(conditions, CONDITIONS_AT_ONCE)):
         intact, ablated = ablator.run_with_intact(images, [specs for _, specs in some])
         if not parts:
             parts.append(_compare(intact, intact[None], labels))
         parts.append(_compare(intact, ablated, labels))
         keys += [key for key, _ in some]
-    tables = (np.concatenate(each) for each in list(zip(*parts, strict=True))[:3])
-    return keys, Outcome(*tables, parts[0].classes)
+    kl, right, margin = (np.concatenate(each) for each in list(zip(*parts, strict=True))[:3])
+    return keys, Outcome(kl, right, margin, parts[0].classes)
 
 
 def _compare(intact: Tensor, ablated: Tensor, labels: Tensor) -> Outcome:
@@ -73,8 +75,12 @@ def _compare(intact: Tensor, ablated: Tensor, labels: Tensor) -> Outcome:
     own = q.gather(-1, labels.expand(len(q), -1).unsqueeze(-1))
     others = q.scatter(-1, labels.expand(len(q), -1).unsqueeze(-1), -math.inf).logsumexp(-1)
     right = q.argmax(-1) == labels
-    numbers = (x.numpy(force=True) for x in (kl, right, own.squeeze(-1) - others))
-    return Outcome(*numbers, q.shape[-1])
+    return Outcome(
+        kl=kl.numpy(force=True),
+        right=right.numpy(force=True),
+        margin=(own.squeeze(-1) - others).numpy(force=True),
+        classes=q.shape[-1],
+    )
 
 
 def affordable(units: Units, batches: Batches, ablator: Ablator) -> Iterator[tuple]:

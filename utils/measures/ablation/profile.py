@@ -91,14 +91,19 @@ class AblationProfile:
         def tables(name: str) -> dict[str, np.ndarray]:
             return joined([getattr(part, name) for part in parts])
 
-        whole = ("labels", "overlap_removed", "overlap_kept", "scores")
         return cls(
             ranks=first.ranks,
             n=first.n,
             chance=first.chance,
             index=index[order],
-            **{name: images_first(name) for name in whole},
-            **{name: tables(name) for name in ("kl", "right", "margin", "mass")},
+            labels=images_first("labels"),
+            kl=tables("kl"),
+            right=tables("right"),
+            margin=tables("margin"),
+            overlap_removed=images_first("overlap_removed"),
+            overlap_kept=images_first("overlap_kept"),
+            scores=images_first("scores"),
+            mass=tables("mass"),
             place={name: joined([part.place[name] for part in parts]) for name in first.place},
             about=first.about,
         )

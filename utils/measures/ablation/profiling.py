@@ -11,7 +11,7 @@ from .conditions import PLACE, Key, Minibatch
 from .curves import FIXED
 from .outcomes import Batches, Others, Outcome, affordable, outcomes, ready
 from .profile import AblationProfile
-from .units import fixed_scores, mean_responses, units_of
+from .units import Named, Replacement, fixed_scores, mean_responses, units_of
 
 
 def ablation_profile(
@@ -19,7 +19,7 @@ def ablation_profile(
     batches: Batches,
     layers: str | Iterable[str],
     unit: str = "attention",
-    value: str = "zero",
+    value: Replacement = "zero",
     order: str = "response",
     *,
     ranks: int = 33,
@@ -124,7 +124,12 @@ def ablation_profile(
                 layer: found._replace(scores=same[order][layer].expand_as(found.mass))
                 for layer, found in responses.items()
             }
-        held = units.held(others(index).to(images)) if value == "resample" else value
+        held: Named | Mapping[str, Tensor]
+        if value == "resample":
+            assert others is not None  # `ready` has found them
+            held = units.held(others(index).to(images))
+        else:
+            held = value
         index = index.to(images.device)
         run = Minibatch(
             responses, units, held, index, seed, ranks, {name: same[name] for name in fixed}

@@ -1,18 +1,18 @@
 """Whether a network relies on some layers at all, told on any number of images."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...probes import Ablator
 from ..statistics import Estimate, bootstrap_means, percentiles
 from .curves import ABOVE_CHANCE, NO_RELIANCE_KL
 from .outcomes import Batches, Others, outcomes, ready
-from .units import units_of
+from .units import Named, Replacement, units_of
 
 
 @dataclass
@@ -41,11 +41,17 @@ class Reliance:
             parts: Of different images.
         """
         order = np.argsort(np.concatenate([part.index for part in parts]))
-        tables = (
-            np.concatenate([getattr(part, field.name) for part in parts])[order]
-            for field in fields(cls)[:-1]
+
+        def whole(name: str) -> np.ndarray:
+            return np.concatenate([getattr(part, name) for part in parts])[order]
+
+        return cls(
+            index=whole("index"),
+            kl=whole("kl"),
+            intact=whole("intact"),
+            removed=whole("removed"),
+            chance=parts[0].chance,
         )
-        return cls(*tables, parts[0].chance)
 
     def estimate(self, samples: int = 2000, seed: int = 0, confidence: float = 0.95) -> Estimate:
         """D_all, the mean KL in nats, with a bootstrap interval over images.
@@ -82,7 +88,7 @@ def reliance(
     batches: Batches,
     layers: str | Iterable[str],
     unit: str = "attention",
-    value: str = "zero",
+    value: Replacement = "zero",
     *,
     seed: int = 0,
     ablator: Ablator | None = None,
@@ -129,16 +135,20 @@ def reliance(
         if not shapes:
             first = units.read(images[:1])
             shapes = {layer: found.scores.shape[1:] for layer, found in first.items()}
-        put = dict.fromkeys(shapes, value)
+        put: Mapping[str, Named | Tensor]
         if value == "resample":
+            assert others is not None  # `ready` has found them
             put = units.held(others(index).to(images))
+        else:
+            put = dict.fromkeys(shapes, value)
         specs = [
             units.spec(layer, images.new_ones(len(images), *shape), put[layer])
             for layer, shape in shapes.items()
         ]
         _, found = outcomes(ablator, images, labels, [("all", specs)])
-        kl, right = found.kl.astype(np.float32), found.right
-        parts.append(Reliance(index.numpy(force=True), kl[1], *right, 1 / found.classes))
+        kl = found.kl.astype(np.float32)[1]
+        intact, removed = found.right
+        parts.append(Reliance(index.numpy(force=True), kl, intact, removed, 1 / found.classes))
     if not parts:
         raise ValueError("Nothing shows a reliance: the batches hold no images.")
     return Reliance.merged(parts)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from math import isqrt
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from ..responses import float64
 
 UNITS = ("attention", "head", "channel", "position", "unit")
 ORDERS = ("response", "head-averaged", "contribution", "position contribution")
+QueryRows = Literal["class", "all"]
+Named = Literal["zero", "mean", "renormalise", "uniform"]  # what a spec puts in, by name
+Replacement = Literal[Named, "resample"]
 
 
 class Responses(NamedTuple):
@@ -62,13 +65,25 @@ class Units(Protocol):
             Layer → attention rows [batch, heads, keys] or maps, or outputs [batch, …].
         """
 
-    def spec(self, layer: str, shares: Tensor, value: str | Tensor) -> AblationSpec:
+    def spec(self, layer: str, shares: Tensor, value: Named | Tensor) -> AblationSpec:
         """Ablate shares of each unit.
 
         Args:
             layer: Name of a layer.
             shares: [batch, groups, n] in 0 … 1.
             value: As for AblationSpec.
+        """
+
+    def elsewhere(self, layer: str, orders: Tensor) -> AblationSpec:
+        """Move the weights of units to other places.
+
+        Args:
+            layer: Name of a layer.
+            orders: [batch, groups, n]; each unit gets the weight of the unit that stands in its
+                place.
+
+        Raises:
+            ValueError: For units without attention weights.
         """
 
     def centre(self, layer: str, n: int) -> Tensor:
@@ -97,12 +112,15 @@ def fixed_scores(
     Returns:
         Layer → [1, groups or 1, n].
     """
+
+    def scores(layer: str, n: int) -> Tensor:
+        if order == "centre":
+            return units.centre(layer, n)[None, None]
+        assert means is not None  # the other order is by them
+        return means[layer][None]
+
     return {
-        layer: (
-            units.centre(layer, found.scores.shape[-1])[None, None]
-            if order == "centre"
-            else means[layer][None]
-        ).to(found.scores.device)
+        layer: scores(layer, found.scores.shape[-1]).to(found.scores.device)
         for layer, found in responses.items()
     }
 
@@ -120,7 +138,8 @@ def mean_responses(units: Units, batches: Iterable) -> dict[str, Tensor]:
     Raises:
         ValueError: For no images.
     """
-    sums, seen = {}, 0
+    sums: dict[str, Tensor] = {}
+    seen = 0
     for images, *_ in batches:
         seen += len(images)
         for layer, found in units.read(images).items():
@@ -200,7 +219,7 @@ class AttentionUnits:
     def __init__(self, model: nn.Module, layers: list[str], order: str = "response") -> None:
         self.model, self.layers, self.order = model, layers, order
         self.layout = token_layout(model)
-        self.rows = "class" if self.layout.has_class_token else "all"
+        self.rows: QueryRows = "class" if self.layout.has_class_token else "all"
         if self._contributing:
             for layer in layers:
                 attention = model.get_submodule(layer)
@@ -222,7 +241,7 @@ class AttentionUnits:
 
         Next to them what its joint projection puts out, if that is asked for.
         """
-        maps = {}
+        maps: dict[str, Tensor] = {}
 
         def keep(layer: str, weights: Tensor) -> None:
             if len(weights) != len(images):
@@ -239,7 +258,8 @@ class AttentionUnits:
                 record = stack.enter_context(ActivationRecorder(self.model, projections))
             self.model(images)
             values = record.outputs if projections else {}
-        return maps, {layer: values.get(f"{layer}.qkv") for layer in maps}
+        names = {layer: f"{layer}.qkv" for layer in maps}
+        return maps, {layer: values[name] for layer, name in names.items() if name in values}
 
     def read(self, images: Tensor) -> dict[str, Responses]:
         """Responses [batch, heads, patches] of every layer."""
@@ -248,7 +268,7 @@ class AttentionUnits:
             images, lambda weights: weights.mean(2)[..., prefix:], self._contributing
         )
         return {
-            layer: Responses(self._scores(layer, mass, projected[layer]), mass)
+            layer: Responses(self._scores(layer, mass, projected.get(layer)), mass)
             for layer, mass in maps.items()
         }
 
@@ -261,13 +281,16 @@ class AttentionUnits:
     def _projection(self, layer: str, qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
         """Values [batch, keys, heads, d], and what a layer projects them by [width, heads, d]."""
         value = qkv.unflatten(-1, (3, heads, -1))[:, :, 2]
-        return value, self.model.get_submodule(layer).proj.weight.unflatten(1, (heads, -1))
+        weight = self.model.get_submodule(f"{layer}.proj").weight
+        assert isinstance(weight, Tensor)
+        return value, weight.unflatten(1, (heads, -1))
 
     def _scores(self, layer: str, mass: Tensor, qkv: Tensor | None) -> Tensor:
         if self.order == "response":
             return mass
         if self.order == "head-averaged":
             return mass.mean(1, keepdim=True).expand_as(mass)
+        assert qkv is not None  # the other orders are contributions
         value, weight = self._projection(layer, qkv[:, self.layout.prefix :], mass.shape[1])
         sent = torch.einsum("bkhd,ohd->bhko", value, weight)  # [batch, heads, patches, width]
         sent = mass.unsqueeze(-1) * sent
@@ -275,7 +298,7 @@ class AttentionUnits:
             return sent.norm(dim=-1)
         return sent.sum(1, keepdim=True).norm(dim=-1).expand_as(mass)
 
-    def spec(self, layer: str, shares: Tensor, value: str | Tensor) -> AblationSpec:
+    def spec(self, layer: str, shares: Tensor, value: Named | Tensor) -> AblationSpec:
         """Ablate shares [batch, heads, patches] of the attention to each patch."""
         keys = nn.functional.pad(shares, (self.layout.prefix, 0))
         return AblationSpec(layer, keys=keys, query_rows=self.rows, value=value)
@@ -325,7 +348,7 @@ class HeadUnits(AttentionUnits):
             self._keys[layer] = rows.shape[-1]
         return found
 
-    def spec(self, layer: str, shares: Tensor, value: str | Tensor) -> AblationSpec:
+    def spec(self, layer: str, shares: Tensor, value: Named | Tensor) -> AblationSpec:
         """Ablate shares [batch, 1, heads] of the rows of each head.
 
         Args:
@@ -402,8 +425,9 @@ class ActivationUnits:
         return Responses(scores, scores)
 
     def _assign(self, layer: str, shape: torch.Size) -> Tensor:
-        self._grids[layer] = tuple(shape[1:]) if len(shape) == 3 else token_layout(self.model).grid
-        if len(shape) == 3:  # [channels, h, w]
+        is_map = len(shape) == 3
+        self._grids[layer] = (shape[1], shape[2]) if is_map else token_layout(self.model).grid
+        if is_map:  # [channels, h, w]
             channels, positions = shape[0], shape[1] * shape[2]
             position = torch.arange(positions).expand(channels, positions)
             channel = torch.arange(channels)[:, None].expand(channels, positions)
@@ -433,6 +457,18 @@ class ActivationUnits:
         owners[inside] = shuffled % self.groups
         return owners
 
+    def elsewhere(self, layer: str, orders: Tensor) -> AblationSpec:
+        """Refuse, for only attention has weights to move.
+
+        Args:
+            layer: Name of a layer.
+            orders: [batch, 1, n].
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"Only attention weights can be put elsewhere, not {self.unit!r}.")
+
     def centre(self, layer: str, n: int) -> Tensor:
         """How near to the middle each of n positions is [n].
 
@@ -447,7 +483,7 @@ class ActivationUnits:
             raise ValueError(f'The units {self.unit!r} have no place, and so no order "centre".')
         return _nearness(n, self._grids[layer], layer)
 
-    def spec(self, layer: str, shares: Tensor, value: str | Tensor) -> AblationSpec:
+    def spec(self, layer: str, shares: Tensor, value: Named | Tensor) -> AblationSpec:
         """Ablate shares [batch, 1, n] of each unit."""
         shares = shares[:, 0]
         if self.unit == "channel":
