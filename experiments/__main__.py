@@ -2,28 +2,20 @@
 the book's experiments."""
 
 import argparse
+import importlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from experiments.book_commands import add_replicate, add_train
 from experiments.engine.ranks import RankLost, Ranks
 from experiments.engine.results import NotWritten
-from experiments.job_commands import READINGS, add_ablate
 
 SUMMARY = """\
 Measure and ablate any model of the zoo, of timm or of torchvision on any labelled images; train
 the models of the zoo and record the experiments of the book."""
-
-# A new subcommand is one more function that adds its parser and sets `run`.
-COMMANDS: tuple[Callable, ...] = (
-    *(reading.add for reading in READINGS),
-    add_ablate,
-    add_replicate,
-    add_train,
-)
+COMMANDS = ("measure", "represent", "behave", "ablate", "replicate", "train")
 
 
 @contextmanager
@@ -45,10 +37,12 @@ def _stoppable() -> Iterator[None]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser("python -m experiments", description=SUMMARY)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in COMMANDS:
-        add(commands)
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    # The one that is asked for; only who asks for none, or for help, waits for all to be imported.
+    for name in {*arguments[:1]} & {*COMMANDS} or COMMANDS:
+        importlib.import_module(f"experiments.commands.{name}").add(parsers)
     options = parser.parse_args(arguments)
     ranks = Ranks()
     try:

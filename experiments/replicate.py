@@ -9,11 +9,11 @@ import safetensors.torch
 from torch import nn
 
 from experiments.catalogue import EXPERIMENTS, RUNGS, Experiment
-from experiments.engine.job import Condition, Job, first
+from experiments.engine.job import Condition, Job, first, opened
 from experiments.engine.ranks import Ranks
 from experiments.engine.results import RESULTS, Summary, counted, file_of, finished
 from experiments.tasks.ablate import Ablate
-from experiments.tasks.behave import Behave, opened
+from experiments.tasks.behave import Behave
 from experiments.tasks.compare import Compare, Pair
 from experiments.tasks.measure import Measure
 from experiments.tasks.represent import Represent

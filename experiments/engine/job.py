@@ -24,6 +24,7 @@ from experiments.engine.ranks import RankLost, Ranks, outcome, unpack
 from experiments.engine.results import Results, Summary, counted
 from utils.models import zoo
 from utils.models.architectures import Spec
+from utils.stimuli import datasets
 from utils.stimuli.minibatches import Dataset
 
 # What may go wrong with one model and not with the next.
@@ -87,6 +88,14 @@ class Task(Protocol):
 
     def plan(self, model: nn.Module, condition: Condition, batches: "Batches") -> str:
         """One line on what will be done."""
+
+
+def opened(data: Dataset) -> Callable[[nn.Module], Dataset]:
+    """What prepares the images for a model, as a Job wants it.
+
+    The labels of a cue conflict are not meant to be the model's classes.
+    """
+    return data.preprocessed if data.source in datasets.CUE_CONFLICTS else data.prepared_for
 
 
 def first(data: Dataset, n: int | None, declared: int | None = None) -> Dataset:

@@ -20,7 +20,6 @@ from experiments.engine.metrics import left_out, planned
 from utils.edition import SECOND
 from utils.measures import behaviour
 from utils.stimuli import datasets, objects, objects2, psychophysics
-from utils.stimuli.minibatches import Dataset
 
 MEASURES = {
     "corruption": "accuracy under seven corruptions at five severities",
@@ -65,14 +64,6 @@ def people(source: str) -> Tensor | None:
     right = stimuli.trials.assign(right=stimuli.trials["response"] == stimuli.trials["shape"])
     table = right.pivot(index="subject", columns="stimulus", values="right")[stimuli.names]
     return torch.tensor(table.to_numpy(dtype=bool))
-
-
-def opened(data: Dataset) -> Callable[[nn.Module], Dataset]:
-    """What prepares the images for a model, as a Job wants it.
-
-    The labels of a cue conflict are not meant to be the model's classes: see `categories_of`.
-    """
-    return data.preprocessed if data.source in _TEXTURES else data.prepared_for
 
 
 def blocks(height: int) -> tuple[int, ...]:

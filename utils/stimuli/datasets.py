@@ -41,6 +41,7 @@ CIFAR10_MB = 170
 ORIGINALS = "cifar-10-batches-py"  # the folder that torchvision unpacks
 VALIDATION = 5_000  # of CIFAR-10's training images
 TEXTURE = r"-([a-z]+)\d+$"  # in the name of a cue-conflict stimulus
+CUE_CONFLICTS = ("objects/cue-conflict", "cue-conflict")  # data sets whose cues disagree
 
 
 def load(name: str | Path, model: nn.Module | None = None, download: bool = False) -> Dataset:

@@ -9,9 +9,9 @@ import torch
 from helpers.images import Images
 from torch.testing import assert_close
 
-from experiments import job_commands
 from experiments.__main__ import main
 from experiments.catalogue import EXPERIMENTS, VIT_AND_CNN
+from experiments.commands import ablate as command
 from experiments.engine.job import Condition, Job
 from experiments.engine.ranks import Ranks
 from experiments.engine.scopes import at_scope
@@ -291,7 +291,7 @@ def test_an_order_is_recorded_beside_the_curves(tmp_path):
 )
 def test_the_command_takes_orders_values_and_heads(monkeypatch, given, settings):
     seen = []
-    monkeypatch.setattr(job_commands, "_job", lambda *given: seen.append(given) or 0)
+    monkeypatch.setattr(command, "run_job", lambda *given: seen.append(given) or 0)
     assert main(f"ablate vit-d2-h2 {given}".split()) == 0
     ((_, _, _, conditions, configuration),) = seen
     assert settings.items() <= conditions[0].items()

@@ -9,7 +9,7 @@ from torch import nn
 
 from experiments.__main__ import main
 from experiments.catalogue import EXPERIMENTS, MIDDLE
-from experiments.engine.job import Batches
+from experiments.engine.job import Batches, opened
 from experiments.engine.ranks import Ranks
 from experiments.evidence import trends
 from experiments.replicate import replicate
@@ -20,7 +20,6 @@ from experiments.tasks.behave import (
     Behave,
     Behaviour,
     blocks,
-    opened,
     people,
     rows,
     textures,

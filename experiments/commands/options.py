@@ -1,4 +1,4 @@
-"""`python -m experiments measure`, `represent`, `behave` and `ablate`: only parse arguments."""
+"""Arguments that several commands share, and the job that the measuring ones run."""
 
 import argparse
 import sys
@@ -6,14 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.engine.job import MOST_READERS, Condition, Job, first
+from experiments.engine.job import MOST_READERS, Condition, Job, first, opened
 from experiments.engine.ranks import Ranks
-from experiments.engine.scopes import SCOPES
-from experiments.tasks import behave, measure, represent
-from experiments.tasks.ablate import ORDERS, UNITS, VALUES, Ablate
 from utils.stimuli import datasets
 
-SWEEP_HELP = """\
+JOB_HELP = """\
 The table is tidy, one row a value; the .json next to it says where the numbers came from. Each
 finished condition is on disk before the next begins: after an interruption the same command goes
 on from there. Under torchrun the same command shares the minibatches among the ranks and gives the
@@ -25,8 +22,8 @@ calls every status but 0 a failure: the sentence above its report says what it w
 """
 
 
-def _job_options(parser: argparse.ArgumentParser) -> None:
-    """What `measure`, `represent`, `behave` and `ablate` share."""
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """What the commands that run a job share."""
     parser.add_argument(
         "models",
         nargs="+",
@@ -96,17 +93,26 @@ def add_readers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add(commands, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+def add_parser(commands, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+    """The parser of a command, with its summary and what is shown below its options."""
     return commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"examples:\n{examples}\n{SWEEP_HELP.format(command=name)}",
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
-class Reading(NamedTuple):
+def job_parser(commands, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    """The parser of a command that runs a job."""
+    epilog = f"examples:\n{examples}\n{JOB_HELP.format(command=name)}"
+    parser = add_parser(commands, name, summary, epilog)
+    add_job(parser)
+    return parser
+
+
+class Measuring(NamedTuple):
     """A command that takes `--measures`: what it is told to do, and the task that does it."""
 
     name: str
@@ -117,8 +123,7 @@ class Reading(NamedTuple):
 
     def add(self, commands) -> None:
         """Add its parser."""
-        parser = _add(commands, self.name, self.summary, self.examples)
-        _job_options(parser)
+        parser = job_parser(commands, self.name, self.summary, self.examples)
         what = "; ".join(f"{name}: {measure}" for name, measure in self.measures.items())
         parser.add_argument(
             "--measures",
@@ -134,108 +139,13 @@ class Reading(NamedTuple):
         """Do what was asked; the exit status."""
         measures = [name for name in self.measures if name in options.measures]
         task = self.task(measures, options.seed)
-        return _job(options, ranks, task, [{}], {"measures": measures})
+        return run_job(options, ranks, task, [{}], {"measures": measures})
 
 
-READINGS = (
-    Reading(
-        "measure",
-        "sparsity of attention and activations, attention distance, CKA and accuracy",
-        "  python -m experiments measure vit-d6-h4 resnet-d20 --control random\n"
-        "  python -m experiments measure efficientnet-lite0 --data photographs/ "
-        "--measures activation\n",
-        measure.MEASURES,
-        measure.Measure,
-    ),
-    Reading(
-        "represent",
-        "agreement of attention maps, receptive fields, frequency filtering, location and skips",
-        "  python -m experiments represent vit-d6-h4 resnet-d20 -n 300 --control random\n"
-        "  python -m experiments represent vit-d6-h4 --data cifar10 "
-        "--measures agreement location\n",
-        represent.MEASURES,
-        represent.Represent,
-    ),
-    Reading(
-        "behave",
-        "accuracy under corruptions, attacks and permuted patches, decisions kept under shifts, "
-        "shape bias",
-        "  python -m experiments behave vit-d6-h4 resnet-d20 -n 200 --measures corruption shift\n"
-        "  python -m experiments behave vit-d6-h4 resnet-d20 --data objects/cue-conflict\n",
-        behave.MEASURES,
-        behave.Behave,
-    ),
-)
-
-
-def add_ablate(commands) -> None:
-    """`ablate`: what a model loses as parts of it are removed."""
-    parser = _add(
-        commands,
-        "ablate",
-        "damage by removing the strongest, the weakest or random units of some layers: curves, "
-        "necessity, sufficiency",
-        "  python -m experiments ablate vit-d6-h4 -n 500 --scope 1/3 2/3 last "
-        "--value zero renormalise\n"
-        "  python -m experiments ablate efficientnet-lite0 --data photographs/ --unit channel\n",
-    )
-    _job_options(parser)
-    parser.add_argument(
-        "--unit",
-        choices=UNITS,
-        default="attention",
-        help="; ".join(f"{name}: {what}" for name, what in UNITS.items())
-        + " (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--scope",
-        nargs="+",
-        choices=SCOPES,
-        default=["last"],
-        help="which layers: the one at that share of the depth, the last, or all together "
-        "(default: last)",
-    )
-    parser.add_argument(
-        "--value",
-        nargs="+",
-        choices=VALUES,
-        default=["zero"],
-        help="what stands for a removed unit: zero, its mean over the images, what another image "
-        "has there (resample), or, in attention rows, zero with the rest scaled up (default: zero)",
-    )
-    parser.add_argument(
-        "--order",
-        choices=ORDERS,
-        default="own",
-        help="which units are the strongest: by each head's own response, by the mean over heads, "
-        "by the size of their contribution (both of attention), or the same for all images, by the "
-        "middle of the image or the mean response (default: own)",
-    )
-    parser.add_argument(
-        "--ranks", type=positive, default=33, help="points on a curve (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--draws", type=positive, default=8, help="random orders (default: %(default)s)"
-    )
-    parser.set_defaults(run=ablate)
-
-
-def ablate(options: argparse.Namespace, ranks: Ranks) -> int:
-    """Do what `python -m experiments ablate` was asked; the exit status."""
-    order = {} if options.order == "own" else {"ordered_by": options.order}
-    settings = [
-        {"unit": options.unit, "scope": scope, "replaced_by": value, **order}
-        for scope in dict.fromkeys(options.scope)
-        for value in dict.fromkeys(options.value)
-    ]
-    task = Ablate(options.ranks, options.draws, options.seed)
-    configuration = {"ranks": options.ranks, "draws": options.draws}
-    return _job(options, ranks, task, settings, configuration)
-
-
-def _job(
+def run_job(
     options: argparse.Namespace, ranks: Ranks, task, settings: list[dict], configuration: dict
 ) -> int:
+    """Measure each model under each setting, or say what would be done; the exit status."""
     kinds = {"none": (False,), "random": (False, True), "only": (True,)}[options.control]
     conditions = [
         Condition(model, random, setting)
@@ -247,7 +157,7 @@ def _job(
     job = Job(
         conditions,
         task,
-        behave.opened(data),
+        opened(data),
         len(data),
         options.batch,
         options.out or Path("_runs", f"{options.command}-{Path(options.data).stem}"),

@@ -1,0 +1,100 @@
+"""`python -m experiments replicate`."""
+
+import argparse
+from pathlib import Path
+
+from experiments.catalogue import EXPERIMENTS, RUNGS
+from experiments.commands.options import add_parser, add_readers, positive
+from experiments.engine.ranks import Ranks
+from experiments.engine.results import RESULTS
+from experiments.replicate import experiment, replicate, status
+from experiments.tasks.standalone import STANDALONE
+from experiments.training.recipes import LOSS_LEVELS
+
+EPILOG = f"""\
+experiments:
+{{experiments}}
+
+examples:
+  python -m experiments replicate --status
+  python -m experiments replicate sparseness ablation-heads
+  python -m experiments replicate sparseness --rung imagenet --data photographs/
+
+What the zoo holds of the declared models is measured, the rest is left for later: run the same
+command again when more are trained. The tables are results/<rung>/<experiment>.csv, the .json
+beside each says where its numbers came from. Each finished condition is on disk before the next
+begins: after an interruption the same command goes on from there. torchrun shares the work.
+
+With --loss, models are taken as they were when their training loss first fell below that, one of
+{", ".join(f"{level:g}" for level in LOSS_LEVELS)}: a comparison at equal loss.
+
+exit status: 0 all done that can be; 1 an error, or a condition that failed; 2 wrong arguments; 3
+all done, but damaged images were left out; 130 interrupted.
+"""
+
+
+def add(commands) -> None:
+    """`replicate`: the declared experiments."""
+    asked = {name: declared.asks for name, declared in (EXPERIMENTS | STANDALONE).items()}
+    listed = "\n".join(f"  {name:20} {asks}" for name, asks in asked.items())
+    parser = add_parser(
+        commands,
+        "replicate",
+        "record the book's experiments, as far as their models are trained",
+        EPILOG.replace("{experiments}", listed),
+    )
+    parser.add_argument(
+        "experiments",
+        nargs="*",
+        metavar="EXPERIMENT",
+        help="one of those below (default: all that the rung has models for)",
+    )
+    parser.add_argument(
+        "--rung",
+        choices=RUNGS,
+        default="objects",
+        help="which images and models (default: %(default)s)",
+    )
+    parser.add_argument("--status", action="store_true", help="say what is recorded and end")
+    parser.add_argument(
+        "--data", type=Path, help="labelled photographs, for the rung imagenet (see measure --help)"
+    )
+    parser.add_argument("--loss", type=float, metavar="NATS", help="compare at equal training loss")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("_runs"), help="where `train` left the weights for --loss"
+    )
+    parser.add_argument(
+        "-n",
+        "--n",
+        type=positive,
+        metavar="N",
+        help="fewer images than declared, for a trial: give --out too",
+    )
+    add_readers(parser)
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="the folder of the tables (default: results/)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, ranks: Ranks) -> int:
+    """Do what `python -m experiments replicate` was asked; the exit status."""
+    if options.status:
+        if ranks.main:
+            print(status(options.rung, options.out))
+        return 0
+    every = [*(name for name, e in EXPERIMENTS.items() if e.models(options.rung)), *STANDALONE]
+    names = list(dict.fromkeys(options.experiments)) or every
+    for name in names:  # before the first is run for hours
+        if name not in STANDALONE:
+            experiment(name, options.rung)
+    given = {key: getattr(options, key) for key in ("data", "n", "loss", "runs", "out", "readers")}
+    statuses = [0]
+    for name in names:
+        summary, waiting = replicate(name, options.rung, ranks, **given)
+        if ranks.main:
+            print(*filter(None, [summary]), sep="\n")
+            if waiting:
+                print(f"{name}: left for later, not at hand: {', '.join(waiting)}.")
+        statuses.append(summary.status if summary else 0)
+    return 1 if 1 in statuses else max(statuses)
