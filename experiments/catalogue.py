@@ -122,7 +122,7 @@ class Experiment:
 
 
 # The groups whose models differ from one of the sweeps in a single part.
-VARIANTS = ("variants", "parts")
+ALTERED = ("variants", "parts")
 # In the middle of the floor's sweeps, with the variants that pool and place tokens otherwise.
 MIDDLE = ("vit-d6-h4", "resnet-d20", "vit-d6-h4-gap", "vit-d6-h4-nopos")
 ONE_BLOCK, ALL_BLOCKS = ("1/3", "2/3", "last"), ("all",)
@@ -194,7 +194,7 @@ EXPERIMENTS = {
         "measure",
         dict(measures=["accuracy", "attention", "activation"]),
         n=1000,
-        groups=(*FLOOR, "decoupled", "width", *VARIANTS, "data"),
+        groups=(*FLOOR, "decoupled", "width", *ALTERED, "data"),
         imagenet=tuple(IMAGENET),
         random=True,
     ),
@@ -209,7 +209,7 @@ EXPERIMENTS = {
         "ablation-depth",
         "Does a deeper ViT depend more on what it attends to most?",
         ("attention",),
-        groups=("depth", *VARIANTS),
+        groups=("depth", *ALTERED),
         architectures=WITH_HEADS,
         imagenet=PINNED_VITS,
     ),
@@ -217,7 +217,7 @@ EXPERIMENTS = {
         "ablation-cnn",
         "Does a deeper CNN depend more on its strongest positions and ReLU units?",
         ("position", "unit"),
-        groups=("cnn-depth", *VARIANTS),
+        groups=("cnn-depth", *ALTERED),
         architectures=CNNS,
         imagenet=PINNED_CNNS,
     ),
@@ -226,7 +226,7 @@ EXPERIMENTS = {
         "ablation-mlp",
         "Does a ViT depend on its strongest positions and MLP units as a CNN does?",
         ("position", "unit"),
-        groups=("heads", *VARIANTS),
+        groups=("heads", *ALTERED),
         only=("vit-d6-h4", "vit-d6-h4-relu", "vit-d6-h4-gap"),
     ),
     "vit-and-cnn": Experiment(
@@ -247,7 +247,7 @@ EXPERIMENTS = {
         "measure",
         dict(measures=["distance", "cka"]),
         n=1000,
-        groups=(*FLOOR, *VARIANTS, "data"),
+        groups=(*FLOOR, *ALTERED, "data"),
         imagenet=tuple(IMAGENET),
         random=True,
     ),
@@ -256,7 +256,7 @@ EXPERIMENTS = {
         "represent",
         dict(measures=["agreement", "field", "frequency", "location", "skips"]),
         n=500,
-        groups=(*FLOOR, *VARIANTS),
+        groups=(*FLOOR, *ALTERED),
         imagenet=tuple(IMAGENET),
         random=True,
     ),
@@ -274,7 +274,7 @@ EXPERIMENTS = {
         "behave",
         dict(measures=["corruption", "shift", "permutation"]),
         n=1000,
-        groups=(*FLOOR, *VARIANTS),
+        groups=(*FLOOR, *ALTERED),
         imagenet=tuple(name for name in IMAGENET if name.startswith(PLAIN_RECIPES)),
         only=MIDDLE,
     ),
@@ -283,7 +283,7 @@ EXPERIMENTS = {
         "behave",
         dict(measures=["attack"]),
         n=500,
-        groups=(*FLOOR, *VARIANTS),
+        groups=(*FLOOR, *ALTERED),
         only=MIDDLE,
     ),
     "cue-conflict": Experiment(
@@ -291,7 +291,7 @@ EXPERIMENTS = {
         "behave",
         dict(measures=["conflict"]),
         n=1280,  # all that were published; the objects are 900
-        groups=(*FLOOR, *VARIANTS),
+        groups=(*FLOOR, *ALTERED),
         imagenet=tuple(IMAGENET),
         data={"objects": "objects/cue-conflict", "imagenet": "cue-conflict"},
     ),

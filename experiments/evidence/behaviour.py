@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from experiments.catalogue import VARIANTS
+from experiments.catalogue import ALTERED
 from experiments.evidence.recorded import (
     CNN,
     CNNS,
@@ -107,7 +107,7 @@ def tu2(recorded: Recorded) -> Iterator[dict]:
     )
 
 
-@judged_from("behaviour", groups=(*VITS, *CNNS, *VARIANTS))
+@judged_from("behaviour", groups=(*VITS, *CNNS, *ALTERED))
 def pe(recorded: Recorded) -> Iterator[dict]:
     """CNNs live on local order, and ViTs bear the permutation of patches."""
     found = _changed(recorded, "kept_above_chance", "permutation")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from experiments.catalogue import IMAGENET, VARIANTS
+from experiments.catalogue import ALTERED, IMAGENET
 from experiments.evidence.recorded import (
     CNN,
     CNNS,
@@ -101,7 +101,7 @@ def ra3(recorded: Recorded) -> Iterator[dict]:
     yield from known_rows(("skip", recorded.mean(VIT, falls), "main"), ("family", gap, "main"))
 
 
-@judged_from("representation", groups=(*VITS, *CNNS, *VARIANTS))
+@judged_from("representation", groups=(*VITS, *CNNS, *ALTERED))
 def ra4(recorded: Recorded) -> Iterator[dict]:
     """ViTs keep location, and pooling loses it."""
     found = recorded.numbers("representation", "location")

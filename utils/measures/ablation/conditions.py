@@ -16,8 +16,8 @@ OVERLAP_AT = 0.2  # of the units, the strongest: what is split into the sets A a
 Key = tuple[str, int, int]  # order, draw, number of the rank
 
 
-class Minibatch:
-    """The units of a minibatch in order, and the conditions they are removed in.
+class Removal:
+    """How the units of a minibatch are removed: in which orders, how many at a time.
 
     Args:
         responses: Layer → its responses [batch, groups, n] from the intact pass.

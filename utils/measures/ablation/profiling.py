@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...probes import Ablator
-from .conditions import PLACE, Key, Minibatch
+from .conditions import PLACE, Key, Removal
 from .curves import FIXED
 from .outcomes import Batches, Others, Outcome, affordable, outcomes, ready
 from .profile import AblationProfile
@@ -131,7 +131,7 @@ def ablation_profile(
         else:
             held = value
         index = index.to(images.device)
-        run = Minibatch(
+        run = Removal(
             responses, units, held, index, seed, ranks, {name: same[name] for name in fixed}
         )
         conditions = run.conditions(draws, matched_draws, place_draws)
@@ -143,7 +143,7 @@ def ablation_profile(
 
 
 def _profile(
-    run: Minibatch, keys: list[Key], outcome: Outcome, labels: Tensor, about: dict
+    run: Removal, keys: list[Key], outcome: Outcome, labels: Tensor, about: dict
 ) -> AblationProfile:
     """Put outcomes [1 + conditions, batch], the intact one first, into tables."""
     images, last = len(run.index), len(run.ranks) - 1

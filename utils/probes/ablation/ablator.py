@@ -21,7 +21,7 @@ from .plans import CLASS_ROW, FULL, PLAIN, PREFIX, Plan, Planner
 from .replay import Cut, record
 from .specs import AblationSpec
 
-Condition = AblationSpec | Sequence[AblationSpec]
+Ablation = AblationSpec | Sequence[AblationSpec]
 
 
 class Ablator:
@@ -89,7 +89,7 @@ class Ablator:
         ran = f"ran {' + '.join(self.ran)}" if self.ran else "nothing run yet"
         return f"<Ablator of {self._owner}: {len(self._planner.blocks)} blocks, {means}, {ran}>"
 
-    def run(self, images: Tensor, conditions: Sequence[Condition] | AblationSpec) -> Tensor:
+    def run(self, images: Tensor, conditions: Sequence[Ablation] | AblationSpec) -> Tensor:
         """The logits of each condition.
 
         Args:
@@ -110,7 +110,7 @@ class Ablator:
         return self._run_parts(images, conditions, False)[1]
 
     def run_with_intact(
-        self, images: Tensor, conditions: Sequence[Condition] | AblationSpec
+        self, images: Tensor, conditions: Sequence[Ablation] | AblationSpec
     ) -> tuple[Tensor, Tensor]:
         """The logits of the network as it is, and those of each condition.
 
@@ -135,7 +135,7 @@ class Ablator:
         """
         return self.run(images, [[]])[0]
 
-    def plan(self, conditions: Sequence[Condition] | AblationSpec, intact: bool = False) -> Plan:
+    def plan(self, conditions: Sequence[Ablation] | AblationSpec, intact: bool = False) -> Plan:
         """How conditions will be run, why, and what that costs; nothing is run.
 
         Args:
@@ -263,7 +263,7 @@ class Ablator:
             )
 
     def _run_parts(
-        self, images: Tensor, conditions: Sequence[Condition] | AblationSpec, intact: bool
+        self, images: Tensor, conditions: Sequence[Ablation] | AblationSpec, intact: bool
     ) -> tuple[list[Any], Tensor]:
         """Logits of the network as it is in parts (None if not wanted), and of the conditions."""
         checked = self._checked(conditions, len(images))

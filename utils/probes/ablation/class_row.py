@@ -21,7 +21,7 @@ from .edits import edit_weights
 from .replay import Reached
 from .specs import AblationSpec
 
-Condition = Sequence[AblationSpec]
+Ablation = Sequence[AblationSpec]
 
 
 def why_not(model: nn.Module) -> str | None:
@@ -129,7 +129,7 @@ class ClassRow:
         return bool(error <= scale * (0.1 if half else 0.01))
 
     def run(
-        self, conditions: Sequence[Condition], means: Mapping[str, Tensor], memory: int
+        self, conditions: Sequence[Ablation], means: Mapping[str, Tensor], memory: int
     ) -> Tensor:
         """The logits of conditions, as many at once as fit into memory.
 
@@ -146,7 +146,7 @@ class ClassRow:
         groups = (conditions[at : at + size] for at in range(0, len(conditions), size))
         return torch.cat([self._run(group, means) for group in groups])
 
-    def _run(self, conditions: Sequence[Condition], means: Mapping[str, Tensor]) -> Tensor:
+    def _run(self, conditions: Sequence[Ablation], means: Mapping[str, Tensor]) -> Tensor:
         sizes = len(conditions), len(self.tokens)
         tokens = self.tokens.expand(sizes[0], -1, -1, -1).flatten(0, 1)
         for number in self.keys:
