@@ -17,7 +17,7 @@ VERDICTS = (SUPPORTED, NOT_SUPPORTED, MIXED, UNDECIDED, NOT_TESTED)
 RUNGS = {"O": "objects", "C": "cifar10", "I": "imagenet", "E": "exact"}
 EVIDENCE = ["claim", "criterion", "rung", "variant", "estimate", "low", "high", "p"]
 
-# id of a changed claim → when it changed and why
+# id of a claim that was added, changed or dropped since → when and why
 AMENDMENTS = {
     "pe": "2026-11-21: no longer attributed to Hu, Zhang and Zhao, in whose text we do not find "
     "it. The rule is what it was.",

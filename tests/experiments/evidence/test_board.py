@@ -277,3 +277,9 @@ def test_an_unknown_claim_is_refused(shown):
         shown.verdict_of("hu11")
     with pytest.raises(KeyError, match="no claim 'hu11'"):
         shown.box("hu11")
+
+
+def test_every_claim_that_can_be_tested_has_evidence():
+    testable = {claim.id for claim in claims.CLAIMS if not claim.reason}
+    lacking = testable - set(CLAIMS)
+    assert not lacking, f"List an evidence function for {lacking} in CLAIMS of its module."

@@ -72,7 +72,7 @@ def test_a_rule_judges_an_interval(rule, interval, expected):
 
 
 def test_every_claim_has_criteria_or_a_reason_not_to_be_tested():
-    assert len({claim.id for claim in claims.CLAIMS}) == len(claims.CLAIMS) == 28
+    assert len({claim.id for claim in claims.CLAIMS}) == len(claims.CLAIMS)
     assert all(bool(claim.criteria) != bool(claim.reason) for claim in claims.CLAIMS)
     assert sum(claim.holm for claim in claims.CLAIMS) == 9
 
@@ -208,4 +208,8 @@ def test_the_claims_are_those_that_stood_before_the_first_result():
         for claim in claims.CLAIMS
         if repr(claim) != repr(before.BY_ID.get(claim.id))
     }  # fmt: skip
-    assert changed | set(before.BY_ID) - set(claims.BY_ID) == set(claims.AMENDMENTS)
+    changed |= set(before.BY_ID) - set(claims.BY_ID)
+    assert changed == set(claims.AMENDMENTS), (
+        "A claim that was added, changed or dropped after the first result is listed in "
+        "claims.AMENDMENTS with the day and the reason, and no other."
+    )

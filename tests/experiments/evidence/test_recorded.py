@@ -45,7 +45,10 @@ def test_what_is_measured_again_agrees_within_half_its_interval(experiment, tmp_
     measured = ("value", "sd", "se", "low", "high", "n", "undefined", "note")
     keys = [c for c in again if c not in measured]
     both = recorded.merge(again, on=keys, suffixes=("", "_again"), validate="one_to_one")
-    assert len(both) == len(recorded) == len(again)
+    assert len(both) == len(recorded) == len(again), (
+        f"{experiment} measures other rows than are recorded: move its tables and their .json away "
+        f"and record it again, with `python -m experiments replicate {experiment}`."
+    )
     half = (both["high"] - both["low"]) / 4 if "high" in both else 1.96 * both["se"] / 2
     # Numbers without an interval are compared with each other.
     allowed = half.where(half > 0).fillna(1e-3 * both["value"].abs() + 1e-6)

@@ -6,19 +6,9 @@ import scipy.stats
 import torch
 
 from utils.measures import sparsity
+from utils.measures.sparsity import vector
 
-MEASURES = {
-    name: getattr(sparsity, name)
-    for name in (
-        "gini",
-        "treves_rolls",
-        "vinje_gallant",
-        "hoyer",
-        "excess_kurtosis",
-        "normalised_entropy",
-        "active_fraction",
-    )
-}
+MEASURES = {name: getattr(sparsity, name) for name in vector.MEASURES}
 NON_NEGATIVE = [name for name in MEASURES if name not in ("excess_kurtosis", "active_fraction")]
 
 # Written from the definitions, in float64, one vector at a time.
