@@ -66,7 +66,9 @@ def build(root=ROOT):
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     options = ["build", "-W", "-n", "--keep-going", "."]
     # Chapters run on what the checkout holds; a model hub is never asked.
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    # Its extensions are in utils.book.
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths}
     status = subprocess.run(command + options, cwd=root, env=environment, check=False).returncode
     if status or not index.is_file():
         print("The book was not rendered: see the messages above.", file=sys.stderr)
