@@ -17,6 +17,8 @@ from torch import nn
 
 from utils.probes import AttentionProbe, token_layout
 
+pytestmark = pytest.mark.slow  # small models, but a hundred of them
+
 # Attention classes of timm that no registered model uses, or only a larger sibling of one here.
 IN_NO_SMALL_MODEL = {
     *("Attention2d", "AttentionPoolPrr", "MultiQueryAttentionV2", "MultiScaleAttentionPoolFirst"),

@@ -13,6 +13,8 @@ from helpers.naive_ablation import lively
 
 from utils.probes import AblationSpec, Ablator, AttentionProbe
 
+pytestmark = pytest.mark.slow  # small models, but a hundred of them
+
 
 @contextmanager
 def eager(model, monkeypatch, layer, raw, change):
