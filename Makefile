@@ -10,7 +10,7 @@ help:
 	@echo "make test         run the unit tests, every chapter, and the page tests"
 	@echo "make serve        show the rendered book on http://localhost:8000"
 	@echo "make lint         check style and types"
-	@echo "make test-quick   run the unit tests that are not slow, in about a minute"
+	@echo "make test-quick   run the unit tests that are not slow, in a minute and a half"
 	@echo "make test-lowest  run unit tests and a chapter with the oldest versions allowed"
 	@echo "make bench        what reading and ablating costs, as a ratio to running a network"
 	@echo "make clean        remove what was rendered, with all executed cells"
