@@ -19,7 +19,8 @@ from utils.stimuli.minibatches import Dataset
 
 BATCH = 16
 BATCHES = 0  # of noise, a turn
-IMAGES = 128  # a turn reads
+FILES = 128
+IMAGES = 4 * FILES  # a turn: each pass over them starts its readers, as that of a job does
 SIZE = (500, 375)  # of most photographs in ImageNet
 
 
@@ -27,7 +28,7 @@ SIZE = (500, 375)  # of most photographs in ImageNet
 def _folder() -> TemporaryDirectory:
     """Crops of photographs as JPEGs, in two classes; they vanish with the process."""
     folder, generator = TemporaryDirectory(prefix="jpegs-"), np.random.default_rng(0)
-    for i in range(IMAGES):
+    for i in range(FILES):
         picture = photographs.load(photographs.NAMES[i % len(photographs.NAMES)])
         width = int(min(picture.width, picture.height * 4 / 3) * generator.uniform(0.5, 1))
         height = width * 3 // 4
@@ -40,7 +41,8 @@ def _folder() -> TemporaryDirectory:
 
 
 def _images() -> Dataset:
-    return datasets.load(_folder().name).preprocessed({"input_size": (3, 224, 224)})
+    data = datasets.load(_folder().name).preprocessed({"input_size": (3, 224, 224)})
+    return data.subset([i % FILES for i in range(IMAGES)], "jpegs")
 
 
 def readers(count: int) -> Callable:
