@@ -94,7 +94,6 @@ class AttentionProbe(Probe):
             raise ValueError(f'rows is "class", "all" or a slice of the queries, not {rows!r}.')
         self.rows = slice(None) if rows == "all" else rows
         super().__init__(model, layers, reduce)
-        self._mode = AttentionReader(self._choose, self._bring, self._skip)
 
     @property
     def maps(self) -> dict[str, Tensor]:
@@ -110,6 +109,11 @@ class AttentionProbe(Probe):
         super()._start()
         self.skipped: dict[str, str] = {}
         self._running: list[_Call] = []
+
+    def _reader(self) -> AttentionReader:
+        # Made on entering and gone on leaving: it refers to the probe, and a probe that referred
+        # to it would keep the model in memory until Python looks for circles.
+        return AttentionReader(self._choose, self._bring, self._skip)
 
     def _place(self, stack: ExitStack) -> None:
         owner = type(self.model).__name__
@@ -134,7 +138,8 @@ class AttentionProbe(Probe):
             )
         _PROBED.add(self.model)
         stack.callback(_PROBED.discard, self.model)
-        stack.callback(self._leave_all)
+        mode = self._reader()
+        stack.callback(self._leave_all, mode)
         for layer in self._layers:
             module = found[layer]
 
@@ -144,13 +149,13 @@ class AttentionProbe(Probe):
                 shape = next((tensor.shape for tensor in tensors), torch.Size())
                 self._running.append(_Call(layer, module, shape))
                 if len(self._running) == 1:
-                    self._mode.__enter__()
+                    mode.__enter__()
 
             def leave(module, args, output):
                 if self._running and self._running[-1].module is module:
                     self._running.pop()
                     if not self._running:
-                        self._mode.__exit__(None, None, None)
+                        mode.__exit__(None, None, None)
 
             for handle in (
                 module.register_forward_pre_hook(enter, with_kwargs=True),
@@ -158,11 +163,11 @@ class AttentionProbe(Probe):
             ):
                 stack.callback(handle.remove)
 
-    def _leave_all(self) -> None:
+    def _leave_all(self, mode: AttentionReader) -> None:
         # An interrupt (not an Exception) skips the forward hooks.
         if self._running:
             self._running.clear()
-            self._mode.__exit__(None, None, None)
+            mode.__exit__(None, None, None)
 
     def _check(self) -> None:
         owner, silent = type(self.model).__name__, self._silent()

@@ -183,12 +183,16 @@ class _AttentionEdits(AttentionProbe):
         means: Mapping[str, Tensor],
         done: dict[str, int],
     ) -> None:
-        super().__init__(model, layers, rows="all", reduce=self._note)
-        self._mode = AttentionReader(
-            self._choose, lambda weights, strides: None, self._skip, self._replace
-        )
+        seen: list[tuple[str, Tensor]] = []  # layer and places of the maps that are being changed
+        self._seen = seen
+        super().__init__(model, layers, rows="all", reduce=lambda *place: seen.append(place))
         self.means, self.done = means, done
         self.specs: list[AblationSpec] = []
+
+    def _reader(self) -> AttentionReader:
+        return AttentionReader(
+            self._choose, lambda weights, strides: None, self._skip, self._replace
+        )
 
     def _choose(self, shape: tuple[int, ...], inner: int | None) -> slice | None:
         here = [spec for spec in self.specs if spec.module == self._running[-1].layer]
@@ -197,15 +201,12 @@ class _AttentionEdits(AttentionProbe):
         self.rows = slice(None) if any(s.query_rows == "all" for s in here) else "class"
         return super()._choose(shape, inner)
 
-    def _note(self, name: str, place: Tensor) -> None:
-        self._seen = name, place
-
     def _replace(self, weights: Tensor, strides: tuple[int, ...]) -> Tensor | None:
         # Numbers, brought into order as the probe does with maps, tell which of [maps, heads] each
         # map is.
         numbers = torch.arange(weights.shape[:-2].numel(), device=weights.device)
         self._bring(numbers.reshape(*weights.shape[:-2], 1, 1), strides)
-        name, place = self._seen
+        name, place = self._seen.pop()
         specs = [spec for spec in self.specs if spec.name == name]
         if not specs:
             return None
