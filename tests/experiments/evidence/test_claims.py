@@ -1,13 +1,11 @@
 """The rules that judge the claims, and that they were there before the results."""
 
 import math
-import subprocess
-import sys
-import types
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers.history import before_first, module_at
 
 from experiments.evidence import claims
 from experiments.evidence.claims import (
@@ -186,23 +184,9 @@ def test_evidence_given_twice_is_refused():
         verdicts(evidence(row, row))
 
 
-def git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-
-
 def test_the_claims_are_those_that_stood_before_the_first_result():
-    if not (ROOT / ".git").exists():
-        pytest.skip("The history is not here: this is no git checkout.")
-    first = git("log", "--diff-filter=A", "--reverse", "--format=%H", "--", "results/*.csv").split()
-    if not first:
-        pytest.skip("No result has been recorded yet.")
-    if git("rev-parse", "--is-shallow-repository").strip() == "true":
-        pytest.skip("The history is cut short: this is a shallow clone.")
     # The parent: the claims were committed before the results, not with them.
-    before = types.ModuleType("claims_before")
-    sys.modules["claims_before"] = before
-    exec(git("show", f"{first[0]}^:{MODULE}"), before.__dict__)
+    before = module_at(before_first("results/*.csv"), MODULE)
     changed = {
         claim.id
         for claim in claims.CLAIMS

@@ -1,13 +1,11 @@
 """The second edition's rules: what they can say, what changed, and that they came first."""
 
 import math
-import subprocess
-import sys
-import types
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers.history import before_first, git, module_at
 
 from experiments.evidence import claims, rules
 from experiments.evidence.claims import MIXED, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, UNDECIDED
@@ -177,23 +175,10 @@ def test_the_first_editions_rules_judge_as_before():
     assert first["hu8"] == SUPPORTED
 
 
-def git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-
-
 def test_rules_and_estimators_are_those_that_stood_before_the_first_result():
-    if not (ROOT / ".git").exists():
-        pytest.skip("The history is not here: this is no git checkout.")
-    first = git("log", "--diff-filter=A", "--reverse", "--format=%H", "--", *RESULTS).split()
-    if not first:
-        pytest.skip("No result of the second edition has been recorded yet.")
-    if git("rev-parse", "--is-shallow-repository").strip() == "true":
-        pytest.skip("The history is cut short: this is a shallow clone.")
-    before = types.ModuleType("rules_before")
-    sys.modules["rules_before"] = before
-    exec(git("show", f"{first[0]}^:{MODULE}"), before.__dict__)
+    commit = before_first(*RESULTS)
+    before = module_at(commit, MODULE)
     changed = {c.id for c in rules.CLAIMS if repr(c) != repr(before.BY_ID.get(c.id))}
     assert changed | set(before.BY_ID) - set(rules.BY_ID) == set(rules.AMENDMENTS)
-    touched = git("diff", "--name-only", f"{first[0]}^", "--", *rules.ESTIMATORS).split()
+    touched = git("diff", "--name-only", commit, "--", *rules.ESTIMATORS).split()
     assert set(touched) <= set(rules.ESTIMATOR_CHANGES)
