@@ -71,7 +71,7 @@ def setup(seed: int = 0, install: bool = False):
     """
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"The seed must be an integer from 0 to 2**32 - 1, not {seed!r}.")
-    if _in_checkout():
+    if __name__.startswith("utils."):  # as seeing_sparsely it leaves a user's own utils alone
         _put_checkout_first()
     if install:
         install_missing()
@@ -126,7 +126,7 @@ def install_missing() -> list[str]:
 
 
 def _in_checkout() -> bool:
-    """Whether this is the folder utils/ of a checkout, and not an installed package."""
+    """Whether this file lies in a checkout, whichever name it was imported by."""
     return (ROOT / "pyproject.toml").is_file()
 
 
