@@ -80,7 +80,7 @@ def replicate(
 
     data : labelled photographs, for the rung imagenet
     n : of images; without it as many as declared, or all if there are fewer
-    loss : one of training.LOSS_LEVELS, to take every model as it was when its training loss first
+    loss : one of recipes.LOSS_LEVELS, to take every model as it was when its training loss first
         fell below that, from the checkpoints in `runs`, instead of when its training ended
     readers : see Batches
 

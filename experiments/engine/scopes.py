@@ -1,4 +1,4 @@
-"""Which layers of a model are measured: its blocks, its activations, and those at a given depth."""
+"""Which of a model's layers are measured: all, or the one at a given depth."""
 
 # The share of the depth at which one layer is taken.
 SCOPES = {"1/3": 1 / 3, "2/3": 2 / 3, "last": 1.0, "all": None}

@@ -116,7 +116,7 @@ def _queries_keys_values(model: nn.Module) -> Iterator[tuple[nn.Parameter, list[
     """The weights that hold queries, keys and values in one matrix, and its three parts in place.
 
     Muon makes all singular values of an update equal. In one matrix the three would share them, and
-    a ViT needs about twice as many views for the same loss.
+    what one of them needs most could be drowned by another.
     """
     for module in model.modules():
         if isinstance(joint := getattr(module, "qkv", None), nn.Linear):
