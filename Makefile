@@ -34,7 +34,7 @@ test-lowest: $(INSTALLED)
 	@echo "Testing with the oldest versions that pyproject.toml allows, in .venv-lowest."
 	@$(PYTHON) -m uv venv --quiet --allow-existing --python $(PYTHON) .venv-lowest
 	@$(PYTHON) -m uv pip install --quiet --python .venv-lowest/bin/python \
-		--resolution lowest-direct -e ".[test]" ipykernel
+		--resolution lowest-direct -e ".[book,test]"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 --dist loadfile -q \
 		-m "not slow" --nbval-lax --nbval-current-env --nbval-cell-timeout=180 \
 		--ignore tests/browser tests chapters/3_attention_sparsity.ipynb
