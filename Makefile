@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 WANTED := $(shell cat pyproject.toml requirements.txt constraints.txt | cksum | cut -d' ' -f1)
 INSTALLED := .venv/installed-$(WANTED)
 
-.PHONY: help book test test-quick test-lowest lint serve bench clean env
+.PHONY: help book test test-quick test-faults test-lowest lint serve bench clean env
 
 help:
 	@echo "make book         render the book into _build/html (quick when nothing changed)"
@@ -11,6 +11,7 @@ help:
 	@echo "make serve        show the rendered book on http://localhost:8000"
 	@echo "make lint         check style and types"
 	@echo "make test-quick   run the unit tests that are not slow, in a minute and a half"
+	@echo "make test-faults  try a catalogue of faults and print how each was answered"
 	@echo "make test-lowest  run unit tests and a chapter with the oldest versions allowed"
 	@echo "make bench        what reading and ablating costs, as a ratio to running a network"
 	@echo "make clean        remove what was rendered, with all executed cells"
@@ -29,6 +30,10 @@ test-quick: $(INSTALLED)
 	@echo "Testing the code without what is slow: no chapters, no pages."
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile -q \
 		-m "not slow" --ignore tests/browser tests
+
+test-faults: $(INSTALLED)
+	@echo "Trying other people's models, folders, tables and machines."
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 -q tests/faults
 
 test-lowest: $(INSTALLED)
 	@echo "Testing with the oldest versions that pyproject.toml allows, in .venv-lowest."
