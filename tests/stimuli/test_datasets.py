@@ -161,6 +161,56 @@ def test_a_data_set_that_was_pickled_has_the_same_pictures(folder, kind):
     assert (copied.source, copied.names) == (data.source, data.names)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_digest_of_the_same_images_is_the_same_wherever_they_are(folder, kind, tmp_path):
+    data = KINDS[kind](folder)
+    elsewhere = shutil.copytree(folder, tmp_path / "elsewhere" / folder.name)
+    assert data.digest == KINDS[kind](elsewhere).digest == pickle.loads(pickle.dumps(data)).digest
+    assert data.digest == data.preprocessed({"input_size": (3, 8, 8)}).digest
+    assert data.digest != data.subset([0, 2], data.source).digest
+    assert re.fullmatch("[0-9a-f]{64}", data.digest)
+
+
+def test_images_of_other_data_sets_have_other_digests(folder):
+    names = ("objects", "objects/validation", "objects/train", "objects/cue-conflict", folder)
+    assert len({datasets.load(name).digest for name in names}) == len(names)
+    data = datasets.load("objects")
+    assert data.subset([0, 10], "some").digest != data.subset([0, 11], "some").digest
+
+
+def of_another_pixel(folder):
+    picture(folder / ORDER[0], 7)
+
+
+def of_another_name(folder):
+    (folder / ORDER[0]).rename(folder / "cat" / "z.png")
+
+
+def of_another_class(folder):
+    (folder / ORDER[0]).rename(folder / "dog" / "c.png")
+
+
+def of_other_names_of_the_classes(folder):
+    (folder / "dog").rename(folder / "dogs")
+
+
+def with_damage(folder):
+    content = bytearray((folder / ORDER[0]).read_bytes())
+    content[-20] ^= 1
+    (folder / ORDER[0]).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [of_another_pixel, of_another_name, of_another_class, of_other_names_of_the_classes,
+     with_damage],
+)  # fmt: skip
+def test_the_digest_tells_a_folder_from_one(folder, change):
+    before = datasets.load(folder).digest
+    change(folder)
+    assert datasets.load(folder).digest != before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_other_processes_read_what_this_one_does(folder, context):

@@ -181,7 +181,8 @@ def _originals(place: Path, train: bool) -> Dataset:
             "missing); delete that folder and load the images again."
         ) from error
     labels = torch.tensor(found.targets)
-    return Dataset("", labels, tuple(found.classes), partial(_pixels, found.data))
+    source = f"cifar10 {'train' if train else 'test'}"
+    return Dataset(source, labels, tuple(found.classes), partial(_pixels, found.data))
 
 
 def _downloaded() -> Path:

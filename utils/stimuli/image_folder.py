@@ -195,6 +195,9 @@ class _Photographs:
     def __call__(self, i: int) -> Image.Image | Damaged:
         return decode(self.names[i], self.contents[i]())
 
+    def content(self, i: int) -> bytes:
+        return self.contents[i]()
+
 
 def _photographs(
     path: Path,
@@ -206,7 +209,8 @@ def _photographs(
     names = list(labels)
     pictures = _Photographs(names, [contents[name] for name in names])
     numbers = torch.tensor(list(labels.values()))
-    return Dataset(path.resolve().name, numbers, tuple(classes), pictures, names)
+    source = path.resolve().name
+    return Dataset(source, numbers, tuple(classes), pictures, names, pictures.content)
 
 
 @cache

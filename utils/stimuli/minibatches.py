@@ -4,10 +4,12 @@ Minibatch j of size B holds the images jB … jB + B − 1 on every machine, so 
 depend on which rank, or which process that reads for it, takes which minibatch.
 """
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -54,13 +56,17 @@ Picture = Callable[[int], Tensor | Image.Image | Damaged]
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Some of the pictures, in another order."""
+    """Some of the pictures or of their contents, in another order."""
 
-    picture: Picture
+    of: Callable
     rows: list[int]
 
-    def __call__(self, i: int) -> Tensor | Image.Image | Damaged:
-        return self.picture(self.rows[i])
+    def __call__(self, i: int) -> Tensor | Image.Image | Damaged | bytes:
+        return self.of(self.rows[i])
+
+
+def _number(source: str, i: int) -> bytes:
+    return f"{source} {i}".encode()
 
 
 class Dataset(data.Dataset):
@@ -76,6 +82,8 @@ class Dataset(data.Dataset):
         picture: Gives image i, RGB or float32 [3, h, w] in [0, 1], or a `Damaged`. Processes that
             do not begin as a copy of this one can only be given one that can be pickled.
         names: n file names, where there are files.
+        content: Gives the bytes that image i is made of, for the digest; without it, an image is
+            what its source and its number say.
     """
 
     def __init__(
@@ -85,9 +93,11 @@ class Dataset(data.Dataset):
         classes: tuple[str, ...],
         picture: Picture,
         names: list[str] | None = None,
+        content: Callable[[int], bytes] | None = None,
     ) -> None:
         self.source, self.labels, self.classes, self.names = source, labels, classes, names
         self._picture, self._transform, self._untouched = picture, None, None
+        self._content = content or partial(_number, source)
         self._damaged: dict[int, Damaged] = {}
 
     def __len__(self) -> int:
@@ -104,6 +114,20 @@ class Dataset(data.Dataset):
     def damaged(self) -> list[str]:
         """The names of the images that were left out so far."""
         return [image.name for image in self._damaged.values()]
+
+    @cached_property
+    def digest(self) -> str:
+        """A sha256 of the images: of their order, names, contents, labels and classes.
+
+        It reads every file once, but decodes none, and draws no generated image. Preparation and
+        `source` are no part of it.
+        """
+        whole = hashlib.sha256(ascii(self.classes).encode())
+        for i, label in enumerate(self.labels.tolist()):
+            name = self.names[i] if self.names else ""
+            content = hashlib.sha256(self._content(i)).hexdigest()
+            whole.update(ascii((name, content, label)).encode())
+        return whole.hexdigest()
 
     def prepared_for(self, model: nn.Module | dict) -> "Dataset":
         """These images with the evaluation preprocessing of a timm model.
@@ -154,8 +178,8 @@ class Dataset(data.Dataset):
         """
         names = None if self.names is None else [self.names[i] for i in rows]
         rows = [int(i) for i in rows]
-        picture = _Chosen(self._picture, rows)
-        chosen = Dataset(source, self.labels[rows], self.classes, picture, names)
+        picture, content = _Chosen(self._picture, rows), _Chosen(self._content, rows)
+        chosen = Dataset(source, self.labels[rows], self.classes, picture, names, content)
         chosen._transform, chosen._untouched = self._transform, self._untouched
         return chosen
 
