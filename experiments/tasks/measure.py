@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from experiments.engine.metrics import Metrics, left_out, merged, planned
 from experiments.tasks.tables import COLUMNS, rows
+from utils.edition import SECOND
 from utils.measures import attention_geometry, sparsity
 from utils.measures.similarity import FEWEST, MinibatchCKA
 from utils.probes import (
@@ -110,7 +111,10 @@ class Measurement:
             values = values.unflatten(0, (len(self._index), -1)).mean((1, -1))
             self.metrics.of((quantity, layer, kind)).update(values)
 
-        add("gini", sparsity.gini(rows))
+        gini = sparsity.gini(rows)
+        add("gini", gini)
+        if SECOND:
+            add("gini_beyond_gaussian", gini - _by_spread_alone(rows))
         add("treves_rolls", sparsity.treves_rolls(rows))
         add("prefix_mass", prefix_mass)
         maps = rows.unflatten(0, (len(self._index), -1))  # [batch, windows, heads, queries, keys]
@@ -168,6 +172,14 @@ _SPARSENESS = {
     ),
     "lifetime": sparsity.LifetimeSparseness,
 }
+
+
+def _by_spread_alone(rows: Tensor) -> Tensor:
+    """The Gini [...] that Gaussian logits with the spread of each row's own [..., keys] have; NaN
+    for a row with weights of zero, whose logits have no spread."""
+    positive = (rows > 0).all(-1)
+    spread = rows.double().log().std(-1, correction=0)
+    return sparsity.gaussian_gini(spread.where(positive, torch.nan), rows.shape[-1])
 
 
 class Measure:

@@ -115,6 +115,26 @@ def test_gaussian_logit_rows_have_the_gini_of_a_lognormal_of_that_spread():
         assert sparsity.gini(rows).mean().item() == pytest.approx(math.erf(spread / 2), abs=0.005)
 
 
+def test_the_gini_expected_of_a_spread_is_that_of_rows_drawn_with_it():
+    for keys in (16, 64):
+        rows = sparsity.gaussian_logit_rows(2.0, (20_000, keys), seeded())
+        expected = sparsity.gaussian_gini(rows.log().std(-1, correction=0), keys)
+        # Row by row on average: each row's own spread varies, and its index with it.
+        assert sparsity.gini(rows).mean() == pytest.approx(float(expected.mean()), abs=0.004)
+    many = sparsity.gaussian_gini(torch.tensor([0.0, 0.5, 1.0, math.nan]), 8192)
+    closed = [0.0, math.erf(0.25), math.erf(0.5), math.nan]
+    assert many.tolist() == pytest.approx(closed, abs=2e-3, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("spread", "keys", "sentence"),
+    [(-1.0, 9, "at least 0"), (math.inf, 9, "finite"), (1.0, 1, "1 keys has no spread")],
+)
+def test_no_gini_is_expected_of_what_is_no_spread(spread, keys, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        sparsity.gaussian_gini(torch.tensor(spread), keys)
+
+
 def test_gaussian_logit_rows_take_one_spread_per_head():
     spread = torch.tensor([[0.0], [2.0]])
     rows = sparsity.gaussian_logit_rows(spread, (30, 2, 100), seeded())

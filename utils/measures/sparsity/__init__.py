@@ -9,6 +9,7 @@ every number (`controls`).
 from .controls import (
     PatchRows,
     PlacementOverlap,
+    gaussian_gini,
     gaussian_logit_rows,
     mean_map,
     patch_rows,
@@ -38,6 +39,7 @@ __all__ = [
     "PopulationSummary",
     "active_fraction",
     "excess_kurtosis",
+    "gaussian_gini",
     "gaussian_logit_rows",
     "gini",
     "half_peak_fraction",
