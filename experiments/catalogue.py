@@ -4,10 +4,11 @@
 results/<rung>/NAME.csv.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from experiments.training.groups import FLOOR, GROUPS
+from utils.edition import SECOND
 from utils.models import zoo
 from utils.models.architectures import CNNS, WITH_HEADS, Spec
 
@@ -65,7 +66,8 @@ class Experiment:
         only: Of the models of the groups only those whose name without rung and seed is one of
             these; all if None.
         settings: Of the conditions of each model, or design → those of its models.
-        random: Whether models with random weights are measured, too.
+        random: How many models of each design are measured with random weights, too, at least; 0:
+            none, 1: the twin of each model.
         pairs: (model, model next to it), as on the rung objects, where two are compared.
         data: Rung → data set, where it asks on these rungs only, or about other images than those
             that a rung is tested with.
@@ -80,7 +82,7 @@ class Experiment:
     architectures: tuple[str, ...] | None = None
     only: tuple[str, ...] | None = None
     settings: Settings | dict[str, Settings] = field(default=({},))
-    random: bool = False
+    random: int = 0
     pairs: tuple[tuple[str, str], ...] = ()
     data: dict[str, str] | None = None
 
@@ -97,6 +99,15 @@ class Experiment:
             names = [f"{rung}/{name}" for name in names if f"{rung}/{name}" in declared]
         specs = sorted((Spec.parse(name) for name in names), key=lambda spec: spec.seed)
         return [spec.short for spec in specs if self._asks(spec)]
+
+    def twins(self, models: list[str]) -> list[str]:
+        """Of which names random weights are measured when these models are: of their own and,
+        where more of a design are asked for, of further seeds, which need not be trained."""
+        if not self.random:
+            return []
+        specs = [spec for model in models if (spec := Spec.parse(model))]
+        more = [replace(spec, seed=seed).short for spec in specs for seed in range(self.random)]
+        return list(dict.fromkeys([*models, *more]))
 
     def _asks(self, spec: Spec) -> bool:
         return (self.architectures is None or spec.family in self.architectures) and (
@@ -116,7 +127,7 @@ class Experiment:
         return self.settings
 
     def count(self, model: str) -> int:
-        """How many conditions there are of a model."""
+        """How many conditions there are of a model, with trained and with random weights."""
         each = len(self.settings_of(model)) * (2 if self.random else 1)
         return each * len(self.beside(model)) if self.pairs else each
 
@@ -196,7 +207,7 @@ EXPERIMENTS = {
         n=1000,
         groups=(*FLOOR, "decoupled", "width", *ALTERED, "data"),
         imagenet=tuple(IMAGENET),
-        random=True,
+        random=1,
     ),
     **_ablation(
         "ablation-heads",
@@ -249,7 +260,7 @@ EXPERIMENTS = {
         n=1000,
         groups=(*FLOOR, *ALTERED, "data"),
         imagenet=tuple(IMAGENET),
-        random=True,
+        random=1,
     ),
     "representation": Experiment(
         "Do maps agree, what do blocks see, keep and filter out, and what do skips carry?",
@@ -258,7 +269,7 @@ EXPERIMENTS = {
         n=500,
         groups=(*FLOOR, *ALTERED),
         imagenet=tuple(IMAGENET),
-        random=True,
+        random=1,
     ),
     "pairs": Experiment(
         "How alike are two models: of other data, of another seed, of another family?",
@@ -266,7 +277,7 @@ EXPERIMENTS = {
         {},
         n=1000,
         groups=(),
-        random=True,
+        random=1,
         pairs=_pairs(),
     ),
     "behaviour": Experiment(
@@ -296,3 +307,75 @@ EXPERIMENTS = {
         data={"objects": "objects/cue-conflict", "imagenet": "cue-conflict"},
     ),
 }
+
+
+# The second edition. One primary setting decides (see rules); what else is asked stands next to it.
+PRIMARY = dict(unit="attention", scope="all", replaced_by="renormalise", ordered_by="own")
+OF_GROUPS = dict(unit="group", scope="last", replaced_by="mean", ordered_by="own")
+# Points on a curve, dense near nothing and near everything removed; the same images for all
+# networks, and for whether there is any reliance all that there are.
+FINE = dict(ranks=33, draws=2, images=200)
+TWINS, ENOUGH = 5, 5_000  # initialisations, and images of a comparison of pairs, as in rules
+
+
+def _changed(primary: dict[str, str], **changes: tuple[str, ...]) -> Settings:
+    """The primary setting with one thing changed, in turn."""
+    return tuple(primary | {key: each} for key, values in changes.items() for each in values)
+
+
+def _second() -> dict[str, Experiment]:
+    attention, cnn = EXPERIMENTS["ablation-heads"], EXPERIMENTS["ablation-cnn"]
+    depth, few = EXPERIMENTS["ablation-depth"], ("zero", "mean", "resample")
+    together = (PRIMARY, *_changed(PRIMARY, replaced_by=few))
+    ordered = _changed(PRIMARY, ordered_by=("head-averaged", "contribution", "centre", "mean-map"))
+    single = _changed(PRIMARY, scope=ONE_BLOCK)
+    heads = _changed(PRIMARY | {"unit": "head"}, replaced_by=("mean",))
+    layers = _changed(OF_GROUPS, scope=ONE_BLOCK)
+    neurons = (
+        *layers,
+        *(layer | {"replaced_by": value} for layer in layers for value in ("zero", "resample")),
+        *(layer | {"unit": unit} for layer in layers for unit in ("position", "unit")),
+    )
+    ablated = {
+        "ablation-heads": replace(attention, settings=single),
+        "ablation-heads-all": replace(EXPERIMENTS["ablation-heads-all"], settings=together),
+        "ablation-depth": replace(depth, settings=single),
+        "ablation-depth-all": replace(EXPERIMENTS["ablation-depth-all"], settings=together),
+        # An order of its own, or whole heads: of the floor, where chapters show it.
+        "ablation-orders": replace(
+            attention,
+            asks="Does it matter by what attention is ordered, or whether heads are whole?",
+            settings=(*ordered, *heads),
+            groups=("heads", "depth"),
+        ),
+        "ablation-cnn": replace(cnn, settings=neurons),
+    }
+    ablated = {name: replace(each, options=FINE, n=10_000) for name, each in ablated.items()}
+    twins = ("sparseness", "similarity", "representation")
+    return {
+        **ablated,
+        **{name: replace(EXPERIMENTS[name], random=TWINS) for name in twins},
+        "pairs": replace(EXPERIMENTS["pairs"], pairs=_pairs_of_seeds()),
+        "behaviour": replace(EXPERIMENTS["behaviour"], n=ENOUGH),
+        "attack": replace(EXPERIMENTS["attack"], n=ENOUGH),
+    }
+
+
+def _pairs_of_seeds() -> tuple[tuple[str, str], ...]:
+    """A tenth of the data against all other seeds of all of it, as these are against each other."""
+    seeds = ("", "-s1", "-s2")
+    tenths = tuple(
+        (f"{model}-n10{one}", f"{model}{other}")
+        for model in ("vit-d6-h4", "resnet-d20")
+        for one in seeds
+        for other in seeds
+        if one != other
+    )
+    whole = tuple((f"{model}-s1", f"{model}-s2") for model in ("vit-d6-h4", "resnet-d20"))
+    return tuple(dict.fromkeys((*_pairs(), *whole, *tenths)))
+
+
+if SECOND:
+    for _name in ("ablation-cnn-all", "ablation-mlp", "ablation-mlp-all"):
+        del EXPERIMENTS[_name]
+    EXPERIMENTS |= _second()

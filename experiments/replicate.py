@@ -42,15 +42,14 @@ class AtLoss(Condition):
 
     def load(self) -> nn.Module:
         """The model with these weights, in eval mode, on the CPU."""
-        model = super().load() if self.random else zoo.architecture(self.model)
-        if not self.random:
-            model.load_state_dict(safetensors.torch.load_file(self.file))
+        model = zoo.architecture(self.model)
+        model.load_state_dict(safetensors.torch.load_file(self.file))
         return model
 
     @property
     def weights(self) -> str | None:
         """A hash of these weights."""
-        return None if self.random else hashlib.sha256(self.file.read_bytes()).hexdigest()[:12]
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()[:12]
 
 
 def experiment(name: str, rung: str) -> Experiment:
@@ -156,10 +155,12 @@ def _conditions(
     def condition(model: str, random: bool, settings: dict) -> Condition:
         if loss is None:
             return Condition(model, random, settings)
-        return AtLoss(model, random, settings, _checkpoint(model, loss, runs))
+        return AtLoss(model, False, settings, _checkpoint(model, loss, runs))
 
-    for model in models:
-        for random in (False, True) if declared.random else (False,):
+    # At random weights there is no loss to be equal at.
+    twins = declared.twins(models) if loss is None else []
+    for model in dict.fromkeys([*models, *twins]):
+        for random in [False] * (model in models) + [True] * (model in twins):
             for settings in declared.settings_of(model):
                 one = condition(model, random, settings)
                 if not declared.pairs:
@@ -180,7 +181,8 @@ def status(rung: str, out: Path = RESULTS) -> str:
         if not models:
             continue
         held = finished(file_of(name, rung, out=out))
-        conditions = counted(sum(map(declared.count, models)), "condition")
+        further = len(declared.twins(models)) - len(models) if declared.random else 0
+        conditions = counted(sum(map(declared.count, models)) + further, "condition")
         lines.append(f"{name}: {held.total()} of {conditions} recorded. {declared.asks}")
         done = [m for m in models if held[m] == declared.count(m)]
         # Some models are only there to be compared with.

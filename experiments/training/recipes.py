@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from utils.edition import SECOND
 from utils.models.architectures import CNNS, Spec
 
-LOSS_LEVELS = (2.0, 1.5, 1.2, 1.0, 0.8, 0.6, 0.5, 0.4, 0.3)  # nats, of comparisons at equal loss
+LOSS_LEVELS = (2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.6, 0.5, 0.4, 0.3)  # nats, compared at equal loss
 
 
 @dataclass(frozen=True)

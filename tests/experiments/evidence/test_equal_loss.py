@@ -40,13 +40,6 @@ def test_the_weights_are_those_of_the_checkpoint_and_not_of_the_end(tmp_path):
     assert condition.weights == hashlib.sha256(content).hexdigest()[:12]
 
 
-def test_random_weights_are_those_of_any_comparison(tmp_path):
-    condition = AtLoss(NAME, random=True, file=tmp_path / "none.safetensors")
-    expected = zoo.create(NAME).state_dict()
-    assert all(torch.equal(x, expected[name]) for name, x in condition.load().state_dict().items())
-    assert condition.weights is None
-
-
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
     """A network that answered 3 on its way and answers 5 in the end, and forty labelled images."""
