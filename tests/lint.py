@@ -6,20 +6,26 @@ The conventions, for authors:
 
 - The title begins with the number in the file's name: `2_1_visual_system` with `# 2.1 `.
 - The first code cell is `utils.book.runtime.SETUP_CELL`, letter for letter, tagged `hide-input`.
-- A code cell has at most 15 lines; blank lines and comments do not count.
+- A code cell has at most 15 lines, the check of an exercise 25; blank lines, comments and imports
+  do not count.
 - A cell that draws has `mystnb.image.alt` in its metadata: what is seen, in 40 characters or more,
   different from every other. Images in the text have theirs as `![alt](…)`, under the same rule.
 - Interactive figures come from `utils.book.widgets`, which takes the alternative texts as `alts=`.
   A cell that calls it shows no other figure.
 - Nothing is stored but the outputs of cells tagged `nbval-check-output`, and those always; they
   are text. The kernel is python3.
-- An exercise is five cells in this order: a text cell tagged `exercise` with `points` and
-  `minutes` (whole numbers) in its metadata and a heading `### Exercise 2.1.3: Title`, numbered by
-  chapter; a code cell tagged `exercise-stub`, where `...` stands for what is asked, and which
-  raises nothing; a text cell tagged `hint` with a `<details>` block; a code cell tagged `solution`
-  and `hide-cell`, which defines what the stub left open; a code cell tagged `hidden-test`, whose
-  asserts say in words what is wrong, and whose metadata lists `wrong` answers that it refuses
-  (see test_exercises.py). A chapter with a number has at least three.
+- An exercise is five cells in this order: a text cell tagged `exercise` with `points`, `minutes`
+  and `difficulty` (1 to 3) in its metadata, a heading `### Exercise 2.1.3: Title`, numbered by
+  chapter, and below it a line that says the three; a code cell tagged `exercise-stub`, where `...`
+  stands for what is asked, and which raises nothing; a code cell tagged `check` and `hide-input`,
+  titled `# @title Check 2.1.3`, with a function `check_2_1_3` of what the stub left open, made by
+  `utils.book.exercises.exercise`, whose asserts say in words which idea is wrong, and a call of it;
+  a text cell tagged `hint` with a `<details>` block; a code cell tagged `solution` and `hide-cell`,
+  titled `# @title Solution 2.1.3`, which defines what the stub left open and calls the check again.
+  The metadata of a check list `wrong` answers that it refuses, which are misconceptions, and
+  `right` ones that it accepts (see test_exercises.py). Where words are asked for, a text cell
+  tagged `answer` follows the check, and `rubric` in the metadata of the exercise says what gets
+  which points. A chapter with a number has at least three exercises.
 - Text must read well without MyST: citations are the only roles, and there are no directives.
 """
 
@@ -28,7 +34,7 @@ import re
 
 from utils.book.runtime import SETUP_CELL
 
-MOST_LINES = 15
+MOST_LINES, MOST_OF_A_CHECK = 15, 25
 SHORTEST_ALT = 40
 # Calls into these modules draw, whatever name they were imported under, and so do these methods.
 DRAWING_MODULES = ("matplotlib", "seaborn", "utils.book.plotting", "IPython.display.Image")
@@ -46,7 +52,8 @@ USUAL_NAMES = {
     "plotting": "utils.book.plotting",
     "widgets": WIDGETS,
 }
-EXERCISE = ("exercise", "exercise-stub", "hint", "solution", "hidden-test")
+EXERCISE = ("exercise", "exercise-stub", "check", "hint", "solution")
+ANSWER = "answer"  # where words are asked for, after the check
 MACHINE_PATH = re.compile(
     r"(?<![\w./~-])/(?:home|root|work|tmp|Users|mnt|opt|content|kaggle)/|[A-Z]:\\\\?\w"
 )
@@ -90,8 +97,9 @@ def length_faults(notebook) -> list[str]:
     faults = []
     for cell in code_cells(notebook):
         lines = [line for line in cell.source.splitlines() if line.strip()]
-        lines = [line for line in lines if not line.strip().startswith("#")]
-        if len(lines) > MOST_LINES and cell.source.strip() != SETUP_CELL.strip():
+        lines = [line for line in lines if not line.strip().startswith(("#", "import ", "from "))]
+        most = MOST_OF_A_CHECK if "check" in tags(cell) else MOST_LINES
+        if len(lines) > most and cell.source.strip() != SETUP_CELL.strip():
             faults.append(f"{len(lines)} lines of code in the cell {first_line(cell)!r}.")
     return faults
 
@@ -243,9 +251,16 @@ def _outside_functions(node):
 
 
 def exercises(notebook) -> list[list]:
-    """The cells of each exercise: text, stub, hint, solution, check, if none is missing."""
-    starts = [i for i, cell in enumerate(notebook.cells) if "exercise" in tags(cell)]
-    return [notebook.cells[i : i + len(EXERCISE)] for i in starts]
+    """The cells of each exercise: text, stub, check, hint, solution, if none is missing."""
+    cells = [cell for cell in notebook.cells if ANSWER not in tags(cell)]
+    starts = [i for i, cell in enumerate(cells) if "exercise" in tags(cell)]
+    return [cells[i : i + len(EXERCISE)] for i in starts]
+
+
+def asks_for_words(notebook, text) -> bool:
+    """Whether an exercise has a cell for an answer in words."""
+    after = notebook.cells[notebook.cells.index(text) :]
+    return any(ANSWER in tags(cell) for cell in after[: len(EXERCISE)])
 
 
 def exercise_faults(notebook, fewest: int = 3) -> list[str]:
@@ -255,36 +270,82 @@ def exercise_faults(notebook, fewest: int = 3) -> list[str]:
         faults.append(f"{len(groups)} exercises; a chapter has at least {fewest}.")
     parts = [tag for cell in cells for tag in EXERCISE if tag in tags(cell)]
     if len(parts) > len(EXERCISE) * len(groups):
-        faults.append("A stub, hint, solution or check stands outside an exercise.")
+        faults.append("A stub, check, hint or solution stands outside an exercise.")
     for place, group in enumerate(groups, start=1):
         number = f"{chapter}.{place}".lstrip(".")
         if len(group) < len(EXERCISE) or any(
             tag not in tags(cell) for tag, cell in zip(EXERCISE, group, strict=True)
         ):
-            faults.append(f"Exercise {number} is not followed by stub, hint, solution, check.")
+            faults.append(f"Exercise {number} is not followed by stub, check, hint, solution.")
             continue
         faults += [f"Exercise {number} {fault}" for fault in _faults_of_exercise(*group, number)]
+        if ("rubric" in group[0].metadata) != asks_for_words(notebook, group[0]):
+            faults.append(f"Exercise {number} has a rubric or a cell for words, and not both.")
     return faults
 
 
-def _faults_of_exercise(text, stub, hint, solution, check, number):
-    if not re.search(rf"^### Exercise {re.escape(number)}: \S", text.source, re.MULTILINE):
-        yield f"has no heading '### Exercise {number}: …'."
-    for key in ("points", "minutes"):
+def facts(text) -> str:
+    """The line that says what an exercise is worth, how long it takes and how hard it is."""
+    points, minutes, difficulty = (
+        text.metadata.get(key) for key in ("points", "minutes", "difficulty")
+    )
+    plural = "s" * (points != 1)
+    return f"*{points} point{plural} · {minutes} minutes · difficulty {difficulty} of 3*"
+
+
+def by_check(text) -> int:
+    """The points that the check of an exercise gives; its rubric gives the others."""
+    return text.metadata["points"] - sum(each["points"] for each in text.metadata.get("rubric", []))
+
+
+def _faults_of_exercise(text, stub, check, hint, solution, number):
+    heading = rf"^### Exercise {re.escape(number)}: \S.*\n\n{re.escape(facts(text))}$"
+    if not re.search(heading, text.source, re.MULTILINE):
+        yield f"has no heading '### Exercise {number}: …' with {facts(text)!r} below it."
+    for key in ("points", "minutes", "difficulty"):
         if type(text.metadata.get(key)) is not int:
             yield f"does not say its {key} as a whole number."
     if not re.search(r"<details>.*<summary>.+</summary>.+</details>", hint.source, re.DOTALL):
         yield "has a hint that is not hidden in <details>."
-    if "hide-cell" not in tags(solution):
-        yield "has a solution that is not tagged hide-cell."
-    asked = left_open(stub)
+    for cell, name, tag in ((check, "Check", "hide-input"), (solution, "Solution", "hide-cell")):
+        yield from _faults_of_fold(cell, f"{name} {number}", tag)
+    yield from _faults_of_check(text, stub, check, number)
+    asked, last = left_open(stub), parsed(solution).body[-1]
     if not asked or not asked <= defined(solution):
         yield f"leaves {sorted(asked)} open, but its solution defines {sorted(defined(solution))}."
-    asserts = [node for node in ast.walk(parsed(check)) if isinstance(node, ast.Assert)]
+    if ast.unparse(last) != ast.unparse(parsed(check).body[-1]):
+        yield "has a solution that does not end with the call of its check."
+
+
+def _faults_of_fold(cell, label, tag):
+    """A folded cell says what it is in the page, in JupyterLab and in Colab."""
+    if first_line(cell) != f"# @title {label}":
+        yield f"has a cell that does not begin with '# @title {label}'."
+    folded = {"cellView": "form", "jupyter": {"source_hidden": True}}
+    if any(cell.metadata.get(key) != value for key, value in folded.items()):
+        yield f"has a {label} that is not folded everywhere: {folded} in its metadata."
+    prompts = {
+        f"code_prompt_{key}": text
+        for key, text in (("show", label), ("hide", f"Hide {label[0].lower()}{label[1:]}"))
+    }
+    if tag not in tags(cell) or not prompts.items() <= cell.metadata.get("mystnb", {}).items():
+        yield f"has a {label} without the tag {tag} or its prompts: {prompts}."
+
+
+def _faults_of_check(text, stub, check, number):
+    body, asked = parsed(check).body, left_open(stub)
+    name = f"check_{number.replace('.', '_')}"
+    functions = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == name]
+    made = f"@exercise('{number}', points={by_check(text)})"
+    if not functions or made not in ast.unparse(functions[0]):
+        yield f"has no check made by {made} and called {name}."
+        return
+    taken = [argument.arg for argument in functions[0].args.args]
+    if set(taken) != asked or ast.unparse(body[-1]) != f"{name}({', '.join(taken)})":
+        yield f"has a check that does not end with {name} of {sorted(asked)}."
+    asserts = [node for node in ast.walk(functions[0]) if isinstance(node, ast.Assert)]
     if not asserts or not all(node.msg for node in asserts):
         yield "has a check that asserts nothing, or does not say in words what is wrong."
-    if not asked & {node.id for node in ast.walk(parsed(check)) if isinstance(node, ast.Name)}:
-        yield f"has a check that never looks at {sorted(asked)}."
 
 
 RULES = (

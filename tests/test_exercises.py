@@ -1,9 +1,11 @@
-"""The checks of the exercises: they accept the solution, and say what is wrong with wrong answers.
+"""The checks of the exercises: they accept what is right, and say what is wrong with other answers.
 
-A check's wrong answers stand in its metadata, as `wrong`: plausible misconceptions, not blanks.
+A check's wrong answers stand in its metadata, as `wrong`: plausible misconceptions, not blanks. So
+do, as `right`, answers that are written otherwise than the solution.
 """
 
 import ast
+import re
 import symtable
 from functools import cache
 from pathlib import Path
@@ -14,8 +16,10 @@ import nbformat
 import pytest
 import torch
 
+from utils.book.exercises import RIGHT, UNANSWERED, WRONG, Verdict
+
 CHAPTERS = Path(__file__).resolve().parents[1] / "chapters"
-FEWEST = 2  # wrong answers of a check
+FEWEST_WRONG, FEWEST_RIGHT = 3, 0
 
 
 def names(source: str) -> tuple[set[str], set[str]]:
@@ -45,10 +49,10 @@ def names(source: str) -> tuple[set[str], set[str]]:
 def needed(notebook) -> list[str]:
     """The code of a chapter without which its exercises cannot be solved and checked."""
     groups = lint.exercises(notebook)
-    left = {cell.id for _, stub, *_, check in groups for cell in (stub, check)}
+    left = {cell.id for _, stub, check, *_ in groups for cell in (stub, check)}
     left.add(lint.code_cells(notebook)[0].id)  # the set-up cell, which imports utils anew
     wanted = set()
-    for _, stub, _, solution, check in groups:
+    for _, stub, check, _, solution in groups:
         wanted |= names("\n".join(cell.source for cell in (stub, solution, check)))[1]
     chosen = []
     for cell in reversed([c for c in lint.code_cells(notebook) if c.id not in left]):
@@ -81,24 +85,38 @@ def as_it_was():
 def every_exercise():
     for path in sorted(CHAPTERS.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
-        for number, (_, stub, _, solution, check) in enumerate(lint.exercises(notebook), 1):
-            solved = f"{stub.source}\n{solution.source}"
-            yield pytest.param(path.stem, solved, check, id=f"{path.stem}-{number}")
+        for number, group in enumerate(lint.exercises(notebook), 1):
+            yield pytest.param(path.stem, group, id=f"{path.stem}-{number}")
+
+
+def judged(check, space: dict, *answers: str) -> tuple[Verdict, dict]:
+    """What the check says after these cells were run, one after another; and what they left."""
+    own = dict(space)
+    *definition, call = lint.parsed(check).body
+    for answer in answers:
+        exec(answer, own)
+    exec(compile(ast.Module(definition, []), "check", "exec"), own)
+    asked = [own[argument.id] for argument in call.value.args]
+    return own[call.value.func.id].verdict(*asked), own
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("chapter", "solved", "check"), list(every_exercise()))
-def test_a_check_accepts_the_solution_and_says_what_is_wrong_with_other_answers(
-    chapter, solved, check
-):
+@pytest.mark.parametrize(("chapter", "group"), list(every_exercise()))
+def test_a_check_accepts_what_is_right_and_says_what_is_wrong_with_other_answers(chapter, group):
+    text, stub, check, _, solution = group
     space, learning = known(chapter)
     torch.set_grad_enabled(learning)
-    exec(solved, own := dict(space))
-    exec(check.source, own)
-    wrong = check.metadata.get("wrong", [])
-    assert len(set(wrong)) >= FEWEST
+    assert judged(check, space, stub.source)[0].state == UNANSWERED
+    statements = lint.parsed(solution).body[:-1]  # but for the call of the check
+    solved = f"{stub.source}\n{ast.unparse(ast.Module(statements, []))}"
+    verdict, _ = judged(check, space, solved)
+    assert (verdict.state, verdict.points) == (RIGHT, lint.by_check(text)), verdict.sentence
+    right, wrong = (list(dict.fromkeys(check.metadata.get(key, []))) for key in ("right", "wrong"))
+    for answer in right:
+        assert judged(check, space, stub.source, answer)[0].state == RIGHT, answer
     for answer in wrong:
-        exec(solved, own := dict(space))
-        exec(answer, own)
-        with pytest.raises(AssertionError, match=r"\w+ \w+ \w+"):
-            exec(check.source, own)
+        said = judged(check, space, solved, answer)[0]
+        assert said.state == WRONG, f"{answer}: {said.sentence}"
+        assert re.search(r"not yet\. \S+.* \w+ \w+", said.sentence, re.DOTALL)
+    assert len(right) >= FEWEST_RIGHT
+    assert len(wrong) >= FEWEST_WRONG

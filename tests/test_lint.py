@@ -16,13 +16,46 @@ def text(source, *tags, **metadata):
     return nbformat.v4.new_markdown_cell(source, metadata={"tags": list(tags)} | metadata)
 
 
+SOLVED = "answer = 1\ncheck_7_3(answer)"
+FACTS = "*1 point · 5 minutes · difficulty 2 of 3*"
+
+
+def asking(heading, facts=FACTS, **changes):
+    known = {"points": 1, "minutes": 5, "difficulty": 2} | changes
+    return text(f"### Exercise {heading}\n\n{facts}\n\nWhat?", "exercise", **known)
+
+
+def folded(label, source, *tags):
+    prompts = {"code_prompt_show": label, "code_prompt_hide": f"Hide {label.lower()}"}
+    everywhere = {"cellView": "form", "jupyter": {"source_hidden": True}, "mystnb": prompts}
+    return code(f"# @title {label}\n{source}", *tags, **everywhere)
+
+
+def checking(asserts, place=3, points=1, call="answer"):
+    name = f"check_7_{place}"
+    made = f'@exercise("7.{place}", points={points})\ndef {name}(answer: float):\n    {asserts}'
+    return folded(f"Check 7.{place}", f"{made}\n\n\n{name}({call})", "check", "hide-input")
+
+
+def solving(source, place=3):
+    label = f"Solution 7.{place}"
+    return folded(label, f"{source}\ncheck_7_{place}(answer)", "solution", "hide-cell")
+
+
+def untitled():
+    cell = solving("answer = 1")
+    cell.source = cell.source.removeprefix("# @title Solution 7.3\n")
+    return cell
+
+
 def exercise(place=1, **changes):
     cells = {
-        "text": text(f"### Exercise 7.{place}: One", "exercise", points=1, minutes=5),
+        "text": asking(f"7.{place}: One"),
         "stub": code("answer = ...", "exercise-stub"),
+        "check": checking("assert answer == 1, 'One is one.'", place),
+        "words": None,
         "hint": text("<details><summary>Hint</summary>\n\nx\n\n</details>", "hint"),
-        "solution": code("answer = 1", "solution", "hide-cell"),
-        "check": code("assert answer == 1, 'One is one.'", "hidden-test"),
+        "solution": solving("answer = 1", place),
     }
     return [cell for cell in (cells | changes).values() if cell is not None]
 
@@ -125,39 +158,38 @@ def test_a_good_chapter_has_no(rule):
         (lint.exercise_faults, chapter(code("1", "solution")), "outside an exercise"),
         (
             lint.exercise_faults,
-            with_exercise(text=text("### Exercise 7.3: Three", "exercise", points=1)),
+            with_exercise(text=asking("7.3: Three", FACTS.replace("5", "None"), minutes=None)),
             "minutes",
         ),
-        (
-            lint.exercise_faults,
-            with_exercise(text=text("### Exercise 7.4: Four", "exercise", points=1, minutes=2)),
-            "no heading '### Exercise 7.3",
-        ),
+        (lint.exercise_faults, with_exercise(text=asking("7.4: Four")), "'### Exercise 7.3"),
+        (lint.exercise_faults, with_exercise(text=asking("7.3: Three", "")), "difficulty 2 of 3"),
         (lint.exercise_faults, with_exercise(hint=text("x", "hint")), "not hidden"),
         (
             lint.exercise_faults,
-            with_exercise(solution=code("answer = 1", "solution")),
-            "not tagged hide-cell",
+            with_exercise(solution=folded("Solution 7.3", SOLVED, "solution")),
+            "without the tag hide-cell",
         ),
         (
             lint.exercise_faults,
-            with_exercise(solution=code("other = 1", "solution", "hide-cell")),
+            with_exercise(solution=untitled()),
+            "# @title Solution 7.3",
+        ),
+        (
+            lint.exercise_faults,
+            with_exercise(solution=solving("other = 1")),
             "leaves ['answer'] open, but its solution defines ['other']",
         ),
+        (lint.exercise_faults, with_exercise(check=checking("print(answer)")), "asserts nothing"),
+        (lint.exercise_faults, with_exercise(check=checking("assert answer == 1")), "in words"),
         (
             lint.exercise_faults,
-            with_exercise(check=code("print(answer)", "hidden-test")),
-            "asserts nothing",
+            with_exercise(check=checking("assert answer, 'One is one.'", points=2)),
+            "no check made by @exercise('7.3', points=1)",
         ),
         (
             lint.exercise_faults,
-            with_exercise(check=code("assert answer == 1", "hidden-test")),
-            "in words",
-        ),
-        (
-            lint.exercise_faults,
-            with_exercise(check=code("assert 1 == 1, 'One is one.'", "hidden-test")),
-            "never looks at ['answer']",
+            with_exercise(words=text("*Your answer:*", "answer")),
+            "a rubric or a cell for words",
         ),
     ],
 )
@@ -173,6 +205,14 @@ def test_several_keys_in_one_citation_are_all_seen():
         "b2021y",
         "c1999z",
     }
+
+
+def test_words_are_asked_for_with_a_rubric_whose_points_the_check_does_not_give():
+    rubric = [{"points": 1, "for": "names the sum"}]
+    asked = asking("7.3: Three", FACTS.replace("1 point", "2 points"), points=2, rubric=rubric)
+    assert lint.by_check(asked) == 1
+    words = text("*Your answer:*", "answer")
+    assert lint.exercise_faults(with_exercise(text=asked, words=words)) == []
 
 
 def test_an_appendix_needs_no_exercises():
