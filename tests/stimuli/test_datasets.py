@@ -125,12 +125,14 @@ def test_an_image_is_a_picture_a_label_and_an_index_and_a_loader_joins_them(fold
 def test_a_damaged_image_is_marked_with_its_name_and_the_reason(folder):
     (folder / ORDER[1]).write_bytes(b"nothing")
     data = datasets.load(folder)
-    assert data[1] == Damaged(ORDER[1], "it is in no format that Pillow knows")
+    assert data[1] == Damaged(ORDER[1], "it cannot be read as JPEG, PNG, PPM, BMP, GIF, TIFF, WEBP")
     batch, damaged = data.read([0, 1, 2])
     assert batch.index.tolist() == [0, 2]
     assert damaged == {1: data[1]}
     assert not data.damaged  # as long as nobody says that it is left out
-    with pytest.warns(UserWarning, match=f"{ORDER[1]} is damaged and left out: it is in no format"):
+    with pytest.warns(
+        UserWarning, match=f"{ORDER[1]} is damaged and left out: it cannot be read as"
+    ):
         data.leave_out(damaged)
     data.leave_out(damaged)
     assert data.damaged == [ORDER[1]]
@@ -288,7 +290,7 @@ def test_a_missing_path_and_a_folder_without_images_are_named(tmp_path):
 
 def test_a_file_that_is_no_archive_is_named(tmp_path):
     (tmp_path / "broken.tar").write_bytes(b"not an archive" * 100)
-    with pytest.raises(ValueError, match=r"broken\.tar is no uncompressed \.tar archive"):
+    with pytest.raises(ValueError, match=r"broken\.tar cannot be read as an uncompressed \.tar"):
         datasets.load(tmp_path / "broken.tar")
 
 

@@ -5,6 +5,7 @@ Nothing is downloaded unless `download=True`.
 
 import os
 import sys
+import warnings
 from functools import partial
 from operator import getitem
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..edition import SECOND
 from . import objects, objects2
 from .image_folder import image_folder
 from .minibatches import Batch, Damaged, Dataset
+from .places import printable
 
 __all__ = [
     "Batch",
@@ -42,22 +44,26 @@ ORIGINALS = "cifar-10-batches-py"  # the folder that torchvision unpacks
 VALIDATION = 5_000  # of CIFAR-10's training images
 TEXTURE = r"-([a-z]+)\d+$"  # in the name of a cue-conflict stimulus
 CUE_CONFLICTS = ("objects/cue-conflict", "cue-conflict")  # data sets whose cues disagree
+OURS = {*CUE_CONFLICTS, *NAMES, *(f"{name}/{split}" for name in NAMES for split in SPLITS)}
 
 
 def load(name: str | Path, model: nn.Module | None = None, download: bool = False) -> Dataset:
     """The labelled images of that name, prepared for `model` if one is given.
 
     "cifar10" takes the original images where they are and their JPEGs otherwise: `source` says
-    which. Folders named by WordNet ids (n01440764) have ImageNet-1k's labels, others are numbered
-    in alphabetical order, which a model's classes must follow. Files come in a shuffled order that
-    depends on nothing but their names, so that the first thousand are of all classes.
+    which. An ImageFolder is a directory or .tar that holds a folder a class, which may be a
+    symbolic link; whatever is inside it, at any depth, is of that class, and hidden files and
+    folders are no part of it. Classes named by WordNet ids (n01440764) have ImageNet-1k's labels,
+    and those named by numbers have these; others are numbered in alphabetical order, which a
+    model's classes must follow. Files come in a shuffled order that depends on nothing but their
+    names, so that the first thousand are of all classes.
 
     Args:
         name: "objects", "cifar10" or "cifar10-jpeg", each the test images unless "/train" or
             "/validation" follows; "objects/cue-conflict" (see `objects.cue_conflict`) and
-            "cue-conflict" (see `cue_conflict`), labelled by shape; or the path of an ImageFolder (a
-            directory or .tar; the class is the folder that a file is in), or of a directory with,
-            or a .tar next to, a labels.csv (columns file, and class_index, an ImageNet-1k index).
+            "cue-conflict" (see `cue_conflict`), labelled by shape; or the path of an ImageFolder,
+            or of a directory with, or a .tar next to, a labels.csv (columns file, and class_index,
+            an ImageNet-1k index). A folder of yours called as one of the names is "./objects".
         model: See `Dataset.prepared_for`; without one, images are [3, h, w] in [0, 1].
         download: Whether CIFAR-10's originals may be downloaded if they are not here.
 
@@ -68,7 +74,8 @@ def load(name: str | Path, model: nn.Module | None = None, download: bool = Fals
         FileNotFoundError: They are not here; it says what was looked for and where.
         PermissionError: A download is forbidden.
         ConnectionError: A download failed.
-        ValueError: An unknown split, a folder without images, or labels that do not fit the files.
+        ValueError: An unknown split, a folder or archive that does not hold what it should (see
+            `image_folder.files`), or labels that do not fit the files.
 
     Example:
         >>> from utils.stimuli import datasets
@@ -76,26 +83,38 @@ def load(name: str | Path, model: nn.Module | None = None, download: bool = Fals
         >>> len(data), data.batch(0, 32).images.shape
         (5000, torch.Size([32, 3, 32, 32]))
     """
-    kind, _, split = str(name).partition("/")
-    if str(name) == "cue-conflict":
-        images = cue_conflict().images
-        data = images.subset(range(len(images)), "cue-conflict")
-    elif str(name) == "objects/cue-conflict":
-        data = _objects("cue-conflict")
-    elif kind not in NAMES:
-        if not Path(name).exists():
-            raise FileNotFoundError(
-                f"There is no data set, folder or archive {name}: the data sets are "
-                f"{', '.join(NAMES)} and cue-conflict; a path begins in the current folder."
-            )
-        data = image_folder(Path(name))
-    elif split not in ("", *SPLITS):
-        raise ValueError(f"There is no split {split!r} of {kind}; choose {', '.join(SPLITS)}.")
-    elif kind == "objects":
-        data = _objects(split or "test")
+    if isinstance(name, Path) or name not in OURS:
+        data = _yours(name)
     else:
-        data = _cifar10(kind, split or "test", download)
+        if os.path.isdir(name):
+            warnings.warn(
+                f"{name} is the book's data set; the folder of that name here is ./{name}.",
+                stacklevel=2,
+            )
+        data = _ours(name, download)
     return data if model is None else data.prepared_for(model)
+
+
+def _yours(name: str | Path) -> Dataset:
+    kind, _, split = str(name).partition("/")
+    if os.path.exists(name or "?"):  # "" is no name of the current folder
+        return image_folder(Path(name))
+    if isinstance(name, str) and kind in NAMES and split:
+        raise ValueError(f"There is no split {split!r} of {kind}; choose {', '.join(SPLITS)}.")
+    raise FileNotFoundError(
+        f"There is no data set, folder or archive {printable(name) or repr(name)}: the data sets "
+        f"are {', '.join(NAMES)} and cue-conflict; a path begins in the current folder."
+    )
+
+
+def _ours(name: str, download: bool) -> Dataset:
+    if name == "cue-conflict":
+        images = cue_conflict().images
+        return images.subset(range(len(images)), "cue-conflict")
+    kind, _, split = name.partition("/")
+    if kind == "objects":
+        return _objects(split or "test")
+    return _cifar10(kind, split or "test", download)
 
 
 def _objects(split: str) -> Dataset:
@@ -139,12 +158,15 @@ def folder() -> Path:
 
 
 def shown(path: Path) -> str:
-    """A path as messages name it, seen from the project.
+    """A path as messages name it, seen from the project; from its own start on another drive.
 
     Args:
         path: Of a file or folder.
     """
-    return os.path.relpath(path, ROOT)
+    try:
+        return os.path.relpath(path, ROOT)
+    except ValueError:
+        return str(path)
 
 
 def _cifar10(kind: str, split: str, download: bool) -> Dataset:
@@ -234,6 +256,7 @@ def cue_conflict(model: nn.Module | dict | None = None) -> CueConflict:
 
     Raises:
         FileNotFoundError: If they are not there.
+        ValueError: If they are not called by their textures, or their archive is damaged.
     """
     place = folder() / "cue_conflict"
     tables = sorted(place.glob("human/*.csv"))
@@ -244,7 +267,13 @@ def cue_conflict(model: nn.Module | dict | None = None) -> CueConflict:
         )
     images = image_folder(place / "stimuli.tar")
     names = [Path(name).stem for name in images.names]
-    textures = pd.Series(names).str.extract(TEXTURE)[0].map(images.classes.index)
+    textures = pd.Series(names).str.extract(TEXTURE)[0]
+    if not (known := textures.isin(images.classes)).all():
+        raise ValueError(
+            f"{printable(names[known.argmin()])} in {shown(place / 'stimuli.tar')} is called by no "
+            "texture: expected names such as cat7-elephant1.jpg."
+        )
+    textures = textures.map(images.classes.index)
     return CueConflict(
         images if model is None else images.preprocessed(model),
         torch.tensor(textures.tolist()),
@@ -255,7 +284,8 @@ def cue_conflict(model: nn.Module | dict | None = None) -> CueConflict:
 
 def _trials(tables: list[Path]) -> pd.DataFrame:
     # "na" is an answer here, not a gap in the table.
-    read = [pd.read_csv(table, keep_default_na=False, na_values={"rt": "NaN"}) for table in tables]
+    kept = {"keep_default_na": False, "na_values": {"rt": "NaN"}, "encoding": "utf-8-sig"}
+    read = [pd.read_csv(table, **kept) for table in tables]
     rows = pd.concat(read, ignore_index=True)
     stimulus = rows["imagename"].str.extract(r"_([a-z]+\d+-[a-z]+\d+)\.")[0]
     return pd.DataFrame(

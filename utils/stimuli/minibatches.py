@@ -143,9 +143,11 @@ class Dataset(data.Dataset):
         """
         count = getattr(model, "num_classes", None) or len(self.classes)
         if count != len(self.classes):
+            first = " and ".join(f"{i} is {name[:40]}" for i, name in enumerate(self.classes[:2]))
             warnings.warn(
                 f"{self.source} has {len(self.classes):,} classes and the model tells {count:,} "
-                "apart: whatever is measured by the labels, accuracy for one, means nothing.",
+                "apart: whatever is measured by the labels, accuracy for one, means nothing "
+                f"(of the labels, {first}).",
                 stacklevel=2,
             )
         return self.preprocessed(model)

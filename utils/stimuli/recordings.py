@@ -12,6 +12,7 @@ file::
 The mouse data (antolik2016model) state no licence: they are for measuring only.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +89,7 @@ def macaque_half_peak(monkey: str) -> HalfPeakCounts:
         The counts.
 
     Raises:
-        ValueError: For another monkey.
+        ValueError: For another monkey, or from a damaged file.
         FileNotFoundError: Without the data.
     """
     return HalfPeakCounts(*(_figure(name).astype(np.int64) for name in _COUNTS[_known(monkey)]))
@@ -106,7 +107,7 @@ def macaque_ranked(monkey: str) -> RankedResponses:
         The responses.
 
     Raises:
-        ValueError: For another monkey.
+        ValueError: For another monkey, or from a damaged file.
         FileNotFoundError: Without the data.
     """
     cells, images = (np.sort(_figure(name))[::-1] for name in _RANKED[_known(monkey)])
@@ -125,15 +126,14 @@ def mouse(region: int) -> MouseResponses:
         The responses.
 
     Raises:
-        ValueError: For another region.
+        ValueError: For another region, or from a damaged file.
         FileNotFoundError: Without the data.
     """
     if region not in (1, 2):
         raise ValueError(f"There is no region {region!r} of mouse V1; choose 1 or 2.")
     place = f"v1_mouse/region{region}"
-    return MouseResponses(
-        *(np.load(_file(f"{place}/{part}_set.npy")) for part in ("training", "validation"))
-    )
+    parts = (_file(f"{place}/{part}_set.npy") for part in ("training", "validation"))
+    return MouseResponses(*(_read(np.load, file) for file in parts))
 
 
 def _known(monkey: str) -> str:
@@ -153,4 +153,14 @@ def _file(name: str) -> Path:
 
 
 def _figure(name: str) -> np.ndarray:
-    return scipy.io.loadmat(_file(f"v1_macaque/{name}.mat"))[name].ravel()
+    file = _file(f"v1_macaque/{name}.mat")
+    return _read(lambda file: scipy.io.loadmat(file)[name].ravel(), file)
+
+
+def _read(how: Callable[[Path], np.ndarray], file: Path) -> np.ndarray:
+    try:
+        return how(file)
+    except Exception as error:  # of a damaged file, of any kind
+        raise ValueError(
+            f"{datasets.shown(file)} is damaged ({type(error).__name__}): fetch it again."
+        ) from error
