@@ -4,6 +4,9 @@ import csv
 import hashlib
 import json
 import os
+import shlex
+import shutil
+import subprocess
 from itertools import islice
 from types import SimpleNamespace
 
@@ -15,10 +18,14 @@ import torch
 import torchvision
 
 from experiments.training.trainer import accuracy, publish, train
+from utils import edition
 from utils.models import zoo
 from utils.models.architectures import Spec, build, forward_flops
 from utils.models.checkpoints import CheckpointError, HubUnavailable
 from utils.stimuli import image_folder, objects
+
+# Of the shipped zoo, what a small copy of it holds.
+PART = {"cifar10", "manifest.json", "vit-d6-h4.safetensors"}
 
 
 @pytest.fixture
@@ -105,11 +112,17 @@ def hub_folder(tmp_path, monkeypatch):
     return tmp_path / "checkpoints"
 
 
-def test_a_torchvision_model_loads_from_the_hub_folder(hub_folder):
+def test_a_torchvision_model_loads_from_the_hub_folder_with_a_warning_if_it_is_another_file(
+    hub_folder,
+):
     torch.manual_seed(1)
     stored = torchvision.models.squeezenet1_1()
-    torch.save(stored.state_dict(), hub_folder / "squeezenet1_1-b8a52dc0.pth")
-    loaded = zoo.load("torchvision/squeezenet1_1")
+    file = hub_folder / "squeezenet1_1-b8a52dc0.pth"
+    torch.save(stored.state_dict(), file)
+    with pytest.warns(UserWarning, match=r"b8a52dc0\.pth is not the file that torchvision"):
+        loaded = zoo.load("torchvision/squeezenet1_1")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert zoo.fingerprint("torchvision/squeezenet1_1") == digest
     assert not loaded.training
     for key, value in stored.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value)
@@ -119,6 +132,7 @@ def test_torchvision_weights_out_of_reach_name_what_loads_without_them(
     hub_folder, monkeypatch, small_zoo
 ):
     monkeypatch.setattr(torch.hub, "urlopen", failing_with(OSError("no connection")))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(
         HubUnavailable,
         match=r"of squeezenet1_1 are not .* \(no connection\).* efficientnet-lite0, vit-d1-h2",
@@ -227,15 +241,42 @@ def test_a_damaged_checkpoint_is_named_and_never_loaded(small_zoo):
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(
-        CheckpointError, match=r"zoo/vit-d1-h2-w8\.safetensors is damaged .*git checkout -- zoo/"
+        CheckpointError, match=r"zoo/vit-d1-h2-w8\.safetensors is damaged .*; put back a sound"
     ):
         zoo.load("vit-d1-h2-w8")
 
 
 def test_a_missing_checkpoint_is_named(small_zoo):
     (small_zoo / "vit-d1-h2-w8.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"zoo/vit-d1-h2-w8\.safetensors is missing; restore"):
+    with pytest.raises(CheckpointError, match=r"zoo/vit-d1-h2-w8\.safetensors is missing; put"):
         zoo.load("vit-d1-h2-w8")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize("name", ["vit-d6-h4", "cifar10/vit-d6-h4"])
+def test_the_remedy_for_a_missing_checkpoint_restores_it_from_any_folder(
+    tmp_path, monkeypatch, name
+):
+    def git(*arguments):
+        given = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        subprocess.run(given, cwd=tmp_path, check=True, capture_output=True)
+
+    shutil.copytree(zoo.FOLDER, tmp_path / "zoo", ignore=lambda _, names: {*names} - PART)
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(edition, "ROOT", tmp_path)
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
+    monkeypatch.setattr(zoo, "SHIPPED", tmp_path / "zoo")
+    (tmp_path / "chapters").mkdir()
+    for file in (tmp_path / f"zoo/{name}.safetensors", tmp_path / "zoo/manifest.json"):
+        before = file.read_bytes()
+        file.unlink()
+        with pytest.raises(CheckpointError, match="is missing; restore it with `git") as refused:
+            zoo.load(name)
+        command = str(refused.value).split("`")[1]
+        subprocess.run(shlex.split(command), cwd=tmp_path / "chapters", check=True)
+        assert file.read_bytes() == before
 
 
 def test_a_model_whose_weights_are_not_kept_is_known_but_not_listed(small_zoo):
@@ -291,9 +332,20 @@ def hub(monkeypatch, tmp_path):
         rfilename="model.safetensors", size=1_600_000, lfs=SimpleNamespace(sha256=digest)
     )
     info = SimpleNamespace(sha="main", siblings=[entry])
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+
+    def download(*_, **__):
+        """What the hub's client does: a file named by its hash, and a link to it."""
+        folder = tmp_path / "hub" / "models--timm--test_vit.r160_in1k"
+        (folder / "blobs").mkdir(parents=True)
+        shutil.copy(weights, folder / "blobs" / entry.lfs.sha256)
+        link = folder / "snapshots" / "a1" / "model.safetensors"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(folder / "blobs" / entry.lfs.sha256)
+        return str(link)
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: info)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(weights))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     return SimpleNamespace(weights=weights, entry=entry)
 
 
@@ -312,8 +364,10 @@ def test_a_download_says_its_size_first_and_loads(hub, capsys):
     assert not model.training
 
 
-def test_cached_weights_load_without_the_hub(hub, monkeypatch, capsys):
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(hub.weights))
+def test_what_was_downloaded_loads_without_the_hub(hub, monkeypatch, capsys):
+    zoo.load("test_vit")
+    assert "Downloading" in capsys.readouterr().err
+    assert zoo.fingerprint("test_vit") == hub.entry.lfs.sha256
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", failing_with(ConnectionError()))
     zoo.load("test_vit")
     assert capsys.readouterr().err == ""
@@ -360,7 +414,7 @@ def test_a_download_that_breaks_off_says_how_to_go_on(hub, monkeypatch):
 
 def test_a_download_with_another_hash_is_refused(hub):
     hub.entry.lfs.sha256 = "0" * 64
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged .*; delete it"):
+    with pytest.raises(CheckpointError, match=r"of test_vit are damaged .*; delete the folder "):
         zoo.load("test_vit")
 
 

@@ -1,14 +1,29 @@
 """Weights as files: checked before use, and fetched from where they are published if not here."""
 
 import hashlib
+import pickle
+import re
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlparse
 
 import huggingface_hub
+import torch
 import torchvision
+from huggingface_hub import constants
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from .. import edition
 
 HUB_FILE = "model.safetensors"
 HUB_SECONDS = 10  # how long the hub may take to answer before it counts as out of reach
+OFFERED = 3  # names in a message
+LONGEST = 120  # characters of a reason that others give
+UNREADABLE = (SafetensorError, pickle.UnpicklingError, OSError, EOFError)
 
 
 class CheckpointError(RuntimeError):
@@ -20,8 +35,16 @@ class HubUnavailable(ConnectionError):
 
 
 def shown(file: Path) -> str:
-    """A file as messages name it: with its folder, without the path to that."""
+    """A file as messages name it: from the project's folder, else with its own folder alone."""
+    if file.is_relative_to(edition.ROOT):
+        return file.relative_to(edition.ROOT).as_posix()
     return f"{file.parent.name}/{file.name}"
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def verified(file: Path, sha256: str, remedy: str) -> bytes:
@@ -38,7 +61,7 @@ def verified(file: Path, sha256: str, remedy: str) -> bytes:
     Raises:
         CheckpointError: If the file is missing or its hash differs.
     """
-    if not file.exists():
+    if not file.is_file():
         raise CheckpointError(f"{shown(file)} is missing; {remedy}.")
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
@@ -46,7 +69,96 @@ def verified(file: Path, sha256: str, remedy: str) -> bytes:
     return content
 
 
-def from_hub(name: str, repository: str, offline: list[str]) -> str:
+@contextmanager
+def fitting(file: Path, remedy: str) -> Iterator[None]:
+    """What goes wrong inside while weights are read and given to a model, in one sentence.
+
+    Args:
+        file: With the weights.
+        remedy: What to do, with which the error ends.
+
+    Raises:
+        CheckpointError: For a file that holds no weights, or those of another model.
+    """
+    try:
+        yield
+    except (*UNREADABLE, RuntimeError, LookupError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{shown(file)} holds no weights for this model ({_reason(error)}); {remedy}."
+        ) from None
+
+
+def fill(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """Give a model its weights, of the same names, shapes and kinds of numbers.
+
+    Args:
+        model: Any network.
+        weights: Its state dict, in any precision.
+
+    Returns:
+        The model.
+
+    Raises:
+        RuntimeError: For weights of another model.
+        TypeError: For whole numbers in the place of fractions, which would be taken as they are.
+    """
+    for name, own in model.state_dict().items():
+        if name in weights and own.is_floating_point() != weights[name].is_floating_point():
+            raise TypeError(f"{name} is {weights[name].dtype} where {own.dtype} is wanted")
+    model.load_state_dict(weights)
+    return model
+
+
+# The hub of Hugging Face.
+
+
+def _folder(repository: str) -> Path:
+    """Where the hub's client keeps all that it has of a repository."""
+    return Path(constants.HF_HUB_CACHE, "models--" + repository.replace("/", "--"))
+
+
+def cached(repository: str) -> Path | None:
+    """The weights of a hub model on this machine: of the main revision, else the newest.
+
+    Args:
+        repository: On the hub.
+
+    Returns:
+        The path; None where there are none.
+    """
+    found = huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
+    if isinstance(found, str):
+        return Path(found)
+    others = [f for f in _folder(repository).glob(f"snapshots/*/{HUB_FILE}") if f.is_file()]
+    return max(others, key=lambda file: file.stat().st_mtime, default=None)
+
+
+def hub_fingerprint(repository: str) -> str | None:
+    """The sha256 of a hub model's weights on this machine; None where there are none.
+
+    Args:
+        repository: On the hub.
+    """
+    file = cached(repository)
+    return file and (_promised(file) or sha256_of(file))
+
+
+def _promised(file: Path) -> str | None:
+    """The sha256 that a large file in the cache is named by; None where names are no hashes."""
+    name = file.resolve().name
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
+
+
+def hub_remedy(repository: str) -> str:
+    """What to do about damaged weights of a hub model, for an error's end.
+
+    Args:
+        repository: On the hub.
+    """
+    return f"delete the folder {_folder(repository)} and load the model again"
+
+
+def from_hub(name: str, repository: str, offline: list[str]) -> Path:
     """The path of a hub model's weights: from the cache, else downloaded after saying the size.
 
     Args:
@@ -55,16 +167,23 @@ def from_hub(name: str, repository: str, offline: list[str]) -> str:
         offline: Names to offer where the hub is out of reach.
 
     Returns:
-        The path.
+        The path, of a file whose hash is the one that the hub gave.
 
     Raises:
         HubUnavailable: Where the hub is out of reach, and for a download that broke off.
         PermissionError: For a cache that cannot be written.
-        CheckpointError: If what arrived differs from what the hub lists.
+        CheckpointError: If what is in the cache, or arrived, is not what the hub lists.
     """
-    cached = huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
-    if isinstance(cached, str):
-        return cached
+    file = cached(repository) or _downloaded(name, repository, offline)
+    if (promised := _promised(file)) and sha256_of(file) != promised:
+        raise CheckpointError(
+            f"The weights of {name} are damaged (their sha256 differs from what the hub "
+            f"promised); {hub_remedy(repository)}."
+        )
+    return file
+
+
+def _downloaded(name: str, repository: str, offline: list[str]) -> Path:
     # The hub's client lets through the exceptions of its HTTP library, which is another one in
     # other versions: so `except Exception`, with the reason passed on.
     try:
@@ -75,13 +194,14 @@ def from_hub(name: str, repository: str, offline: list[str]) -> str:
     except Exception as error:
         raise HubUnavailable(
             f"The weights of {name} are not on this machine, and the hub cannot be reached or does "
-            f"not give them ({_reason(error)}); without it there are {', '.join(offline)}."
+            f"not give them ({_reason(error)}); without it there are {_some(offline)}."
         ) from error
     print(f"Downloading {name}, {entry.size / 1e6:.0f} MB, from the hub.", file=sys.stderr)
     try:
-        path = huggingface_hub.hf_hub_download(repository, HUB_FILE, revision=info.sha)
+        # By the main revision, not by its hash, so that others find it there without the hub.
+        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
     except PermissionError as error:
-        folder = error.filename or huggingface_hub.constants.HF_HUB_CACHE
+        folder = error.filename or constants.HF_HUB_CACHE
         raise PermissionError(
             f"The cache folder {folder} cannot be written; set HF_HOME to a folder that can."
         ) from error
@@ -94,12 +214,25 @@ def from_hub(name: str, repository: str, offline: list[str]) -> str:
         raise HubUnavailable(
             f"The download of {name} broke off ({_reason(error)}); load it again to go on."
         ) from error
-    verified(Path(path), entry.lfs.sha256, "delete it and load the model again")
-    return path
+
+
+# Torchvision's.
+
+
+def torchvision_file(name: str) -> Path:
+    """Where the default weights of a torchvision model are, or will be.
+
+    Args:
+        name: Of the model.
+    """
+    url = torchvision.models.get_model_weights(name).DEFAULT.url
+    return Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
 
 
 def from_torchvision(name: str, offline: list[str]) -> dict:
     """The default weights of a torchvision model: from torch's hub folder, else downloaded there.
+
+    Warns where the file is not the published one, whose hash begins as its name ends.
 
     Args:
         name: Of the model.
@@ -110,16 +243,45 @@ def from_torchvision(name: str, offline: list[str]) -> dict:
 
     Raises:
         HubUnavailable: Where they cannot be fetched.
+        CheckpointError: For a damaged file.
     """
-    weights = torchvision.models.get_model_weights(name).DEFAULT
+    file = torchvision_file(name)
+    if not file.is_file():
+        _fetch(name, offline)
+    with fitting(file, f"delete {file} and load the model again"):
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+    published = re.search(r"-([0-9a-f]{8,})\.", file.name)
+    if published and not sha256_of(file).startswith(published[1]):
+        warnings.warn(
+            f"{file.name} is not the file that torchvision publishes (its sha256 differs from the "
+            "one in its name): what is measured is of other weights.",
+            stacklevel=2,
+        )
+    return weights
+
+
+def _fetch(name: str, offline: list[str]) -> None:
     try:
-        return weights.get_state_dict(progress=True, check_hash=True)
+        if constants.HF_HUB_OFFLINE:
+            raise PermissionError("HF_HUB_OFFLINE=1 forbids it")
+        weights = torchvision.models.get_model_weights(name).DEFAULT
+        weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:  # no connection; another hash than in the file's name
         raise HubUnavailable(
             f"The weights of {name} are not in torch's hub folder, and fetching them failed "
-            f"({_reason(error)}); without them there are {', '.join(offline)}."
+            f"({_reason(error)}); without them there are {_some(offline)}."
         ) from error
 
 
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:OFFERED])
+    rest = len(names) - OFFERED
+    return f"{shown} and {rest} more, which zoo.catalog() lists" if rest > 0 else shown
+
+
 def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of what a library says or, where that only announces more, the second."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]
+    line = line.strip().rstrip(".")
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 import safetensors.torch
@@ -14,9 +14,22 @@ from torch import nn
 from .. import edition
 from .architectures import RUNGS, Spec, build
 from .calibration import calibrate, normalised, training_images
-from .checkpoints import CheckpointError, from_hub, from_torchvision, shown, verified
+from .checkpoints import (
+    CheckpointError,
+    fill,
+    fitting,
+    from_hub,
+    from_torchvision,
+    hub_fingerprint,
+    hub_remedy,
+    sha256_of,
+    shown,
+    torchvision_file,
+    verified,
+)
 
 FOLDER = edition.folder("zoo")
+SHIPPED = None if edition.SECOND else FOLDER  # a zoo that is never without a manifest
 RUNS = edition.ROOT / "_runs"
 COLUMNS = [
     "name",
@@ -36,6 +49,7 @@ COLUMNS = [
     "sha256",
     "source",
 ]
+NUMBERS = ("accuracy", "params", "flops", "bytes")  # of an entry of the manifest
 # A real ImageNet CNN that the package index carries (Apache-2.0).
 LITE0 = "efficientnet-lite0"
 TORCHVISION = "torchvision/"  # before the name of a model of torchvision's
@@ -219,15 +233,43 @@ def manifest(folder: Path | None = None) -> dict[str, dict]:
         folder: Of the zoo; None for this edition's.
 
     Raises:
-        CheckpointError: For a damaged manifest.
+        CheckpointError: For a damaged manifest, and where that of the first edition is missing.
     """
-    file = (folder or FOLDER) / "manifest.json"
+    folder = folder or FOLDER
+    file = folder / "manifest.json"
     if not file.exists():
+        if folder == SHIPPED:
+            raise CheckpointError(f"{shown(file)} is missing; {_restore(file)}.")
         return {}
     try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+        _check(entries)
+    except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{shown(file)} is damaged ({error}); {_restore(file)}.") from None
+    return entries
+
+
+def _check(entries) -> None:
+    """ValueError, with a clause, for what no manifest can be."""
+    if not isinstance(entries, dict):
+        raise ValueError("it is no object with the names of models")
+    for name, entry in entries.items():
+        if Spec.parse(name) is None:
+            raise ValueError(f"{name!r} is no name of a model")
+        if not isinstance(entry, dict) or not entry.keys() >= {"file", "sha256"}:
+            raise ValueError(f"{name} has no file and sha256")
+        if not isinstance(entry["sha256"], str):
+            raise ValueError(f"the sha256 of {name} is no text")
+        file = entry["file"]
+        if file is not None and (not isinstance(file, str) or not _is_inside(file)):
+            raise ValueError(f"the file of {name} is no path inside the folder")
+        if wrong := [key for key in NUMBERS if not isinstance(entry.get(key, 0), int | float)]:
+            raise ValueError(f"{wrong[0]} of {name} is no number")
+
+
+def _is_inside(path: str) -> bool:
+    pure = PurePosixPath(path)
+    return bool(path) and not pure.is_absolute() and ".." not in pure.parts and "\\" not in path
 
 
 def weights_file(name: str) -> Path | None:
@@ -281,12 +323,40 @@ def _unknown(name: str) -> UnknownModel:
         *timm.list_models(pretrained=True),
     ]
     near = difflib.get_close_matches(name, offered, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "zoo.catalog() lists the models."
-    return UnknownModel(f"There is no model {name!r}; {hint}")
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    asked = repr(name if len(name) <= 60 else f"{name[:59]}…")
+    return UnknownModel(f"There is no model {asked}; {hint}zoo.catalog() lists ours.")
 
 
 def _restore(file: Path) -> str:
-    return f"restore it with `git checkout -- {shown(file)}`"
+    if file.is_relative_to(edition.ROOT) and (edition.ROOT / ".git").exists():
+        return f"restore it with `git checkout -- :/{shown(file)}`"
+    return "put back a sound copy of it"
+
+
+def fingerprint(name: str) -> str | None:
+    """The sha256 of the file that `load(name)` takes the weights from.
+
+    Args:
+        name: As for `load`.
+
+    Returns:
+        The hash; None for weights that are not on this machine.
+
+    Raises:
+        UnknownModel: With the nearest names.
+        ValueError: For a model that cannot be built.
+        CheckpointError: For a damaged manifest.
+    """
+    if name == LITE0:
+        return LITE0_SHA256
+    if name.startswith(TORCHVISION):
+        file = torchvision_file(_known_to_torchvision(name))
+        return sha256_of(file) if file.is_file() else None
+    known = Spec.parse(name)
+    if known is not None:
+        return manifest().get(known.short, {}).get("sha256")
+    return hub_fingerprint(_repository(name))
 
 
 def _load_embedded(known: Spec) -> nn.Module:
@@ -306,9 +376,8 @@ def _load_embedded(known: Spec) -> nn.Module:
         )
     restore = _restore(file) if entry["file"] else f"delete {shown(file.parent)} and train it again"
     content = verified(file, entry["sha256"], restore)
-    model = build(known)
-    model.load_state_dict(safetensors.torch.load(content))  # fp16 is copied into float32
-    return model
+    with fitting(file, restore):
+        return fill(build(known), safetensors.torch.load(content))  # fp16 becomes float32
 
 
 def _load_lite0() -> nn.Module:
@@ -325,7 +394,8 @@ def _load_lite0() -> nn.Module:
     return model
 
 
-def _load_timm(name: str) -> nn.Module:
+def _repository(name: str) -> str:
+    """Where the hub has the weights of a timm model."""
     try:
         config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     except RuntimeError:  # the architecture exists, the tag after the dot does not
@@ -334,22 +404,34 @@ def _load_timm(name: str) -> nn.Module:
         raise _unknown(name)
     if not config.hf_hub_id:
         raise UnknownModel(f"The hub has no weights for {name}; zoo.create gives random ones.")
-    path = from_hub(name, config.hf_hub_id, [LITE0, *manifest()])
-    overlay = dict(file=path, custom_load=False)
-    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay).eval()
+    return config.hf_hub_id
+
+
+def _load_timm(name: str) -> nn.Module:
+    repository = _repository(name)
+    file = from_hub(name, repository, [LITE0, *manifest()])
+    overlay = dict(file=str(file), custom_load=False)
+    with fitting(file, hub_remedy(repository)):
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay).eval()
 
 
 def _torchvision_names() -> list[str]:
     return [TORCHVISION + name for name in torchvision.models.list_models(torchvision.models)]
 
 
-def _build_torchvision(name: str) -> nn.Module:
+def _known_to_torchvision(name: str) -> str:
+    """Torchvision's own name of a model."""
     if name not in _torchvision_names():
         raise _unknown(name)
+    return name.removeprefix(TORCHVISION)
+
+
+def _build_torchvision(name: str) -> nn.Module:
+    own = _known_to_torchvision(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = torchvision.models.get_model(name.removeprefix(TORCHVISION)).eval()
-    seen = torchvision.models.get_model_weights(name.removeprefix(TORCHVISION)).DEFAULT.transforms()
+        model = torchvision.models.get_model(own).eval()
+    seen = torchvision.models.get_model_weights(own).DEFAULT.transforms()
     # In timm's terms, so that images are prepared for it as for every other model.
     (size,) = seen.crop_size
     model.pretrained_cfg = dict(
@@ -363,6 +445,7 @@ def _build_torchvision(name: str) -> nn.Module:
 
 
 def _load_torchvision(name: str) -> nn.Module:
-    model = _build_torchvision(name)
-    model.load_state_dict(from_torchvision(name.removeprefix(TORCHVISION), [LITE0, *manifest()]))
-    return model
+    model, own = _build_torchvision(name), name.removeprefix(TORCHVISION)
+    weights, file = from_torchvision(own, [LITE0, *manifest()]), torchvision_file(own)
+    with fitting(file, f"delete {file} and load the model again"):
+        return fill(model, weights)
