@@ -90,14 +90,12 @@ def replicate(
     """
     if name in STANDALONE:
         return ranks.on_main(lambda: record(name, file_of(name, rung, out=out))), []
-    declared = experiment(name, rung)
-    if loss is not None and loss not in LOSS_LEVELS:
-        levels = ", ".join(f"{level:g}" for level in LOSS_LEVELS)
-        raise ValueError(f"No weights are kept at a loss of {loss:g} nats, but at {levels}.")
+    check(name, rung, data, loss)
+    declared = EXPERIMENTS[name]
     names = declared.models(rung)
-    here = ranks.on_main(lambda: [model for model in names if _at_hand(model, rung, loss, runs)])
     file = file_of(name, rung, loss, out)
     images = first(_images(declared, rung, data), n, declared.n)
+    here = ranks.on_main(lambda: [model for model in names if _at_hand(model, rung, loss, runs)])
     conditions = list(_conditions(declared, here, loss, runs))
     about = {"experiment": name, "command": declared.command, "data": images.source, "seed": SEED}
     summary = None
@@ -112,25 +110,35 @@ def replicate(
             {**about, **declared.options, **({} if loss is None else {"loss": loss})},
             ranks,
             readers,
+            ranks.on_main(lambda: images.digest),
         )
         summary = job.run()
     done = finished(file)  # read after the job, which says so if the file is damaged
     return summary, [m for m in names if m not in here and done[m] < max(1, declared.count(m))]
 
 
-def _images(declared: Experiment, rung: str, data: Path | None) -> Dataset:
+def check(name: str, rung: str, data: Path | None = None, loss: float | None = None) -> None:
+    """Find out before any work what cannot be recorded: ValueError for an unknown experiment or
+    level of loss, and for photographs that are missing or not wanted."""
+    if name in STANDALONE:
+        return
+    declared = experiment(name, rung)
+    if loss is not None and loss not in LOSS_LEVELS:
+        levels = ", ".join(f"{level:g}" for level in LOSS_LEVELS)
+        raise ValueError(f"No weights are kept at a loss of {loss:g} nats, but at {levels}.")
     if data is not None and rung != "imagenet":
         raise ValueError(f"The rung {rung} has images of its own: leave --data out.")
-    if declared.data is not None:  # --data is for the other experiments of the same command
-        return datasets.load(declared.data[rung])
-    if rung != "imagenet":
-        return datasets.load(f"{rung}/test")
-    if data is None:
+    if data is None and rung == "imagenet" and declared.data is None:
         raise ValueError(
             "The rung imagenet needs labelled photographs: give --data, the path of an "
             "ImageFolder or of a directory with labels.csv."
         )
-    return datasets.load(data)
+
+
+def _images(declared: Experiment, rung: str, data: Path | None) -> Dataset:
+    if declared.data is not None:  # --data is for the other experiments of the same command
+        return datasets.load(declared.data[rung])
+    return datasets.load(f"{rung}/test" if data is None else data)
 
 
 def _checkpoint(model: str, loss: float, runs: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from experiments.commands.options import job_parser, positive, run_job
+from experiments.commands.options import job_parser, positive, run_job, whole
 from experiments.engine.ranks import Ranks
 from experiments.engine.scopes import SCOPES
 from experiments.tasks.ablate import ORDERS, UNITS, VALUES, Ablate
@@ -51,7 +51,7 @@ def add(commands) -> None:
         "middle of the image or the mean response (default: own)",
     )
     parser.add_argument(
-        "--ranks", type=positive, default=33, help="points on a curve (default: %(default)s)"
+        "--ranks", type=whole(3), default=33, help="points on a curve (default: %(default)s)"
     )
     parser.add_argument(
         "--draws", type=positive, default=8, help="random orders (default: %(default)s)"

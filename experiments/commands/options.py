@@ -8,8 +8,13 @@ from typing import NamedTuple
 
 from experiments.engine.job import MOST_READERS, Condition, Job, first, opened
 from experiments.engine.ranks import Ranks
+from experiments.engine.results import table_file
 from utils.stimuli import datasets
+from utils.stimuli.minibatches import Dataset
 
+MOST = 2**32 - 1  # a seed
+MANY = 256  # processes that read or train
+FEWEST = 2  # images that have a standard deviation
 JOB_HELP = """\
 The table is tidy, one row a value; the .json next to it says where the numbers came from. Each
 finished condition is on disk before the next begins: after an interruption the same command goes
@@ -55,38 +60,68 @@ def add_job(parser: argparse.ArgumentParser) -> None:
         "--batch", type=positive, default=50, help="images a minibatch (default: %(default)s)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of every random draw (default: %(default)s)"
+        "--seed",
+        type=whole(0, MOST),
+        default=0,
+        metavar="N",
+        help="of every random draw (default: %(default)s)",
     )
     add_readers(parser)
     parser.add_argument(
-        "--out", type=Path, help="the .csv to write or go on with (default: in _runs/)"
+        "--out",
+        type=table,
+        metavar="FILE",
+        help="the table to write or go on with, .csv or .csv.gz; .csv is added where neither is "
+        "said (default: in _runs/, named by command and data)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be done and how long it would take"
     )
 
 
-def positive(text: str) -> int:
-    """A whole number above 0, from the command line."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    return number
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """What reads a whole number in that range from the command line."""
+    wanted = f"a whole number of at least {least}" if most is None else f"{least} … {most}"
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:  # also for more digits than Python converts
+            number = None
+        if number is None or number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"must be {wanted}, not {_quoted(text)}")
+        return number
+
+    return read
 
 
-def whole(text: str) -> int:
-    """A whole number from 0, from the command line."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {number}")
-    return number
+positive = whole(1)
+
+
+def folder(text: str) -> Path:
+    """A folder that is there or can be made, from the command line."""
+    path = Path(text)
+    if not text or (path.exists() and not path.is_dir()):
+        raise argparse.ArgumentTypeError(f"{_quoted(text)} is no folder")
+    return path
+
+
+def table(text: str) -> Path:
+    """The file of a table, from the command line."""
+    if not text or text.endswith("/") or Path(text).name in ("", ".."):
+        raise argparse.ArgumentTypeError(f"{_quoted(text)} is no name of a file")
+    return table_file(Path(text))
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:39]}…")
 
 
 def add_readers(parser: argparse.ArgumentParser) -> None:
     """`--readers`, of every command that shows images to networks."""
     parser.add_argument(
         "--readers",
-        type=whole,
+        type=whole(0, MANY),
         metavar="N",
         help="processes that read images while the network runs; the table is the same for any "
         f"number (default: up to {MOST_READERS} for files where there is a GPU, otherwise 0)",
@@ -154,16 +189,23 @@ def run_job(
         for setting in settings
     ]
     data = first(datasets.load(options.data), options.n)
+    if len(data) < FEWEST:
+        raise ValueError(
+            f"{data.source} is measured on {len(data)} image, which has no spread: take at least "
+            f"{FEWEST}."
+        )
+    digest = ranks.on_main(lambda: data.digest)
     job = Job(
         conditions,
         task,
         opened(data),
         len(data),
         options.batch,
-        options.out or Path("_runs", f"{options.command}-{Path(options.data).stem}"),
+        options.out or Path("_runs", f"{options.command}-{_slug(data, digest)}.csv"),
         {"command": options.command, "data": data.source, "seed": options.seed, **configuration},
         ranks,
         options.readers,
+        digest,
     )
     if options.dry_run:
         for line in job.plan():
@@ -174,3 +216,9 @@ def run_job(
     if ranks.main:
         print(summary, file=sys.stderr if summary.status else sys.stdout)
     return summary.status
+
+
+def _slug(data: Dataset, digest: str) -> str:
+    """What tells a data set from all others in the name of a file: many folders are called val."""
+    name = data.source.replace("/", "-")
+    return name if data.names is None else f"{name}-{digest[:8]}"

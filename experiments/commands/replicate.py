@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from experiments.catalogue import EXPERIMENTS, RUNGS
-from experiments.commands.options import add_parser, add_readers, positive
+from experiments.commands.options import add_parser, add_readers, folder, positive
 from experiments.engine.ranks import Ranks
 from experiments.engine.results import RESULTS
-from experiments.replicate import experiment, replicate, status
+from experiments.replicate import check, replicate, status
 from experiments.tasks.standalone import STANDALONE
 from experiments.training.recipes import LOSS_LEVELS
 
@@ -72,7 +72,7 @@ def add(commands) -> None:
     )
     add_readers(parser)
     parser.add_argument(
-        "--out", type=Path, default=RESULTS, help="the folder of the tables (default: results/)"
+        "--out", type=folder, default=RESULTS, help="the folder of the tables (default: results/)"
     )
     parser.set_defaults(run=run)
 
@@ -85,9 +85,13 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
         return 0
     every = [*(name for name, e in EXPERIMENTS.items() if e.models(options.rung)), *STANDALONE]
     names = list(dict.fromkeys(options.experiments)) or every
+    if options.n is not None and options.out.resolve() == RESULTS.resolve():
+        raise ValueError(
+            "A trial on fewer images (-n) is not for the recorded results: give --out, another "
+            "folder for its tables."
+        )
     for name in names:  # before the first is run for hours
-        if name not in STANDALONE:
-            experiment(name, options.rung)
+        check(name, options.rung, options.data, options.loss)
     given = {key: getattr(options, key) for key in ("data", "n", "loss", "runs", "out", "readers")}
     statuses = [0]
     for name in names:

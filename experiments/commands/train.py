@@ -1,11 +1,16 @@
 """`python -m experiments train`."""
 
 import argparse
+import math
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from itertools import groupby
 from pathlib import Path
 
-from experiments.commands.options import add_parser, positive
+from timm.optim import list_optimizers
+
+from experiments.commands.options import MANY, add_parser, folder, whole
+from experiments.engine.files import check_writable
 from experiments.engine.ranks import Ranks
 from experiments.engine.results import RESULTS
 from experiments.training import groups, packing, pilots, queue
@@ -24,6 +29,7 @@ an interruption the same command goes on with the epoch that it was in.
 
 exit status: 0 all done; 1 an error, or a model that failed; 2 wrong arguments; 130 interrupted.
 """
+LEAST = {"batch_size": 1}  # 0 of all other settings
 SETTINGS = {
     field.name: field.type for field in fields(Recipe) if field.type in (str, int, float, bool)
 }
@@ -31,16 +37,26 @@ SETTINGS = {
 
 def setting(text: str) -> tuple[str, str | int | float | bool]:
     """A part of a recipe, such as lr=0.01, as (name, value); ArgumentTypeError for any other."""
-    key, _, value = text.partition("=")
+    key, _, text_of_value = text.partition("=")
     kind = SETTINGS.get(key)
     try:
         if kind is bool:
-            return key, {"true": True, "false": False}[value.lower()]
-        return key, kind(value)
+            return key, {"true": True, "false": False}[text_of_value.lower()]
+        value = kind(text_of_value)
     except (KeyError, TypeError, ValueError):
         raise argparse.ArgumentTypeError(
             f"{text!r} is no part of a recipe; give KEY=VALUE with one of {', '.join(SETTINGS)}."
         ) from None
+    if kind in (int, float) and not (math.isfinite(value) and value >= LEAST.get(key, 0)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} cannot be: {key} is a finite number of at least {LEAST.get(key, 0)}"
+        )
+    if key == "optimizer" and value not in (known := list_optimizers()):
+        near = get_close_matches(value, known, n=3, cutoff=0)
+        raise argparse.ArgumentTypeError(
+            f"timm has no optimizer {value!r}; the nearest are {', '.join(near)}"
+        )
+    return key, value
 
 
 def add(commands) -> None:
@@ -63,7 +79,7 @@ def add(commands) -> None:
     parser.add_argument("--status", action="store_true", help="say what is missing and end")
     parser.add_argument(
         "--workers",
-        type=positive,
+        type=whole(1, MANY),
         default=1,
         metavar="N",
         help="models at a time, to fill a GPU (default: %(default)s)",
@@ -77,7 +93,7 @@ def add(commands) -> None:
         help=f"of the recipe, instead of the model's own: {', '.join(SETTINGS)}",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("_runs"), help="of the runs (default: %(default)s)"
+        "--out", type=folder, default=Path("_runs"), help="of the runs (default: %(default)s)"
     )
     parser.add_argument(
         "--no-publish", action="store_true", help="leave what is trained out of the zoo"
@@ -90,7 +106,7 @@ def add(commands) -> None:
     )
     parser.add_argument(
         "--pack",
-        type=Path,
+        type=folder,
         metavar="FOLDER",
         help="in the end put all finished runs into archives there, to carry them elsewhere",
     )
@@ -125,6 +141,9 @@ def run(options: argparse.Namespace, ranks: Ranks) -> int:
     names = [zoo.spec(name).short for name in options.names]
     if options.group or not names:
         names += groups.missing(options.group)
+    for place, option in ((options.out, "--out"), (options.pack, "--pack")):
+        if place is not None and names:  # the images alone take minutes
+            check_writable(place, f"choose another folder by {option}")
     changes = dict(options.set)
     failed = {}
     try:

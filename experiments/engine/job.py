@@ -21,9 +21,8 @@ from tqdm import tqdm
 
 from experiments.engine.provenance import provenance
 from experiments.engine.ranks import RankLost, Ranks, outcome, unpack
-from experiments.engine.results import Results, Summary, counted
+from experiments.engine.results import IMAGES, Results, Summary, counted, recorded, sentence
 from utils.models import zoo
-from utils.models.architectures import Spec
 from utils.stimuli import datasets
 from utils.stimuli.minibatches import Dataset
 
@@ -60,17 +59,14 @@ class Condition:
 
     @property
     def weights(self) -> str | None:
-        """A hash of the weights where the zoo states one."""
+        """A hash of the weights; None for random ones, and for those that are not here yet."""
         if self.random:
             return None
-        if self.model == zoo.LITE0:
-            return zoo.LITE0_SHA256[:12]
         try:
-            spec = Spec.parse(self.model)
-        except ValueError:  # `load` says why there is no such model
+            found = zoo.fingerprint(self.model)
+        except (ValueError, LookupError):  # `load` says why there is no such model
             return None
-        entry = zoo.manifest().get(spec.short) if spec else None
-        return entry["sha256"][:12] if entry else None
+        return found and found[:12]
 
 
 class Task(Protocol):
@@ -198,7 +194,8 @@ class Job:
 
     open_data : gives the data set for a model, with its preprocessing
     n, size : how many images the data set has, and how many make a minibatch
-    file, configuration : see Results; n and size are added to the configuration
+    file, configuration : see Results; n, size and `images`, the digest of the data set, are added
+        to the configuration
     readers : see Batches; the table is the same for any number
 
     Any number of ranks gives the same table, for a minibatch holds the same images on every one.
@@ -216,41 +213,51 @@ class Job:
         configuration: dict,
         ranks: Ranks,
         readers: int | None = None,
+        images: str | None = None,
     ) -> None:
         self.conditions, self.task, self.open_data = conditions, task, open_data
         self.n, self.size, self.ranks, self.readers = n, size, ranks, readers
         self.count = -(-n // size)  # minibatches
         columns = (*conditions[0].keys, *task.columns)
         configuration = {**configuration, "n": n, "batch": size}
+        if images is not None:
+            configuration[IMAGES] = images
 
-        def open_results() -> tuple[Results, list[Condition]]:
-            results = Results(file, columns, configuration)
-            return results, [c for c in conditions if not results.holds(c.name, c.weights)]
+        # Rank 0 writes, the others know.
+        self.results = ranks.on_main(lambda: Results(file, columns, configuration))
+        self.todo = ranks.on_main(self._lacking)
 
-        self.results, self.todo = ranks.on_main(open_results)  # rank 0 writes, the others know
+    def _lacking(self) -> list[Condition]:
+        return [c for c in self.conditions if not self.results.holds(c.name, c.weights)]
+
+    def _begin(self) -> list[Condition]:
+        self.results.begin({**provenance(self.ranks.device), "ranks": self.ranks.world})
+        return self._lacking()  # another command may have measured some in the meantime
 
     def run(self) -> Summary:
         """Measure what is missing; every finished condition is on disk before the next begins.
 
         A condition that fails is named in the summary, and the next one is tried. Ctrl-C, a full
         disk (NotWritten) and a rank that dies (RankLost) end the job with a sentence that says
-        what is safe.
+        what is safe. BlockingIOError, before anything is measured, where another process writes
+        the same file.
         """
         failed: dict[str, str] = {}
-        if self.todo:
-            source = {**provenance(self.ranks.device), "ranks": self.ranks.world}
-            self.ranks.on_main(lambda: self.results.begin(source))
         try:
+            if self.todo:
+                self.todo = self.ranks.on_main(self._begin)
             for i, condition in enumerate(self.todo):
                 try:
                     self._measure(condition, f"{i + 1}/{len(self.todo)} {condition.name}")
                 except ITS_OWN as error:
-                    failed[condition.name] = f"{error} ({type(error).__name__})"
+                    failed[condition.name] = sentence(error)
                 gc.collect()  # what refers to itself, as metrics do, would keep its memory
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"The job was interrupted: {self._safe()}") from None
         except RankLost as error:
             raise RankLost(f"{error} {self._safe()}") from None
+        finally:
+            self.results.close()
         return self.ranks.on_main(lambda: self._summary(failed))
 
     def _summary(self, failed: dict[str, str]) -> Summary:
@@ -260,8 +267,10 @@ class Job:
         return Summary(self.results.file, len(finished), measured, failed, sorted(damaged))
 
     def _safe(self) -> str:
+        held = recorded(self.results.file)  # only rank 0 knows without looking there
+        safe = sum(condition.name in held for condition in self.conditions)
         return (
-            f"{len(self.results.finished)} of {counted(len(self.conditions), 'condition')} "
+            f"{safe} of {counted(len(self.conditions), 'condition')} "
             f"safe in {self.results.file}, and the same command goes on from there."
         )
 

@@ -15,7 +15,8 @@ import torch.distributed as dist
 
 T = TypeVar("T")
 CPU = torch.device("cpu")
-LAUNCHED = {"RANK": 0, "WORLD_SIZE": 1}  # torchrun sets them; these are the values without it
+# What torchrun sets; the values without it, which are also the least.
+LAUNCHED = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
 # A dead rank is noticed at once; one that is slow may take its time.
 PATIENCE = timedelta(days=1)
 
@@ -30,13 +31,18 @@ class Ranks:
     `rank` of `world`; rank 0 is `main`: it alone writes and speaks. `device` is this process's own
     GPU if there is one, else the CPU. Every rank must call `on_main`, `together` and `gather`
     equally often; they raise RankLost when another rank has died.
+    Raises ValueError where the environment holds what torchrun cannot have set.
     """
 
     def __init__(self) -> None:
-        self.rank, self.world = (int(os.environ.get(k, d)) for k, d in LAUNCHED.items())
+        self.rank, self.world, local = (_launched(name, least) for name, least in LAUNCHED.items())
+        if self.rank >= self.world:
+            raise ValueError(
+                f"There is no rank {self.rank} of {self.world}: unset RANK and WORLD_SIZE, which "
+                "torchrun sets, or start with torchrun."
+            )
         self.main = self.rank == 0
         cuda = torch.cuda.is_available()
-        local = int(os.environ.get("LOCAL_RANK", 0))
         self.device = torch.device("cuda", local % torch.cuda.device_count()) if cuda else CPU
         if cuda:
             torch.cuda.set_device(self.device)
@@ -113,6 +119,16 @@ def unpack(parcel: Any) -> Any:
     if isinstance(parcel, Exception):
         raise parcel
     return parcel[0]
+
+
+def _launched(name: str, least: int) -> int:
+    text = os.environ.get(name, str(least))
+    if not text.isdecimal() or int(text) < least:
+        raise ValueError(
+            f"The environment variable {name}, which torchrun sets, is {text!r} and no whole "
+            f"number of at least {least}: unset it, or start with torchrun."
+        )
+    return int(text)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Finished runs in a few small archives, to be carried from the machine that trained them."""
 
-import os
 import tarfile
 from pathlib import Path
+
+from experiments.engine.files import replace
 
 CARRIED = ("record.json", "final.safetensors", "loss-*.safetensors", "loss-*.json")
 LIMIT = 15 * 2**20  # bytes of an archive
@@ -26,15 +27,16 @@ def pack(runs: Path, out: Path, limit: int = LIMIT) -> list[Path]:
             filled = 0
         bundles[-1] += files
         filled += size
-    Path(out).mkdir(parents=True, exist_ok=True)
     archives = []
     for number, files in enumerate(bundles):
         archive = Path(out) / f"runs-{number}.tar"
-        temporary = archive.with_suffix(".tmp")
-        with tarfile.open(temporary, "w") as tar:
-            for file in files:
-                tar.add(file, file.relative_to(runs).as_posix())
-        os.replace(temporary, archive)
+
+        def write(temporary: Path, files=files) -> None:
+            with tarfile.open(temporary, "w") as tar:
+                for file in files:
+                    tar.add(file, file.relative_to(runs).as_posix())
+
+        replace(archive, write, "pack the runs again once it can")
         archives.append(archive)
     return archives
 
@@ -42,7 +44,8 @@ def pack(runs: Path, out: Path, limit: int = LIMIT) -> list[Path]:
 def unpack(archives: list[Path], runs: Path) -> list[Path]:
     """Put packed runs into a folder; gives the folders of the runs.
 
-    Raises ValueError for a file that is no such archive, before anything is written.
+    Raises ValueError for a file that is no such archive, before anything is written, and
+    NotWritten where the disk is full.
     """
     found = {}
     for archive in archives:
@@ -58,7 +61,6 @@ def unpack(archives: list[Path], runs: Path) -> list[Path]:
         except tarfile.TarError as error:
             raise ValueError(f"{archive} holds no packed runs ({error}).") from None
     for path, content in found.items():
-        file = Path(runs) / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+        safe = "unpack the archives again once it can"
+        replace(Path(runs) / path, lambda file, content=content: file.write_bytes(content), safe)
     return sorted({Path(runs) / path.parent for path in found if path.name == "record.json"})

@@ -18,6 +18,9 @@ from utils.edition import ROOT, SECOND
 from utils.models import zoo
 from utils.stimuli import datasets, objects2
 
+# What may go wrong with one model and not with the next.
+ITS_OWN = (FloatingPointError, BlockingIOError, ValueError, RuntimeError)
+
 
 class Splits(NamedTuple):
     """The images that the models of one rung are trained, watched and tested on, and what they are
@@ -79,7 +82,7 @@ def work(
         for name in tqdm(names, "models", disable=None):
             try:
                 finish(name, _train(name, recipe, out))
-            except (FloatingPointError, BlockingIOError) as error:
+            except ITS_OWN as error:
                 failed[name] = str(error)
         return failed
     threads = max(1, torch.get_num_threads() // workers)
@@ -91,7 +94,7 @@ def work(
             for run in tqdm(as_completed(runs), "models", len(runs), disable=None):
                 try:
                     finish(runs[run], run.result())
-                except (FloatingPointError, BlockingIOError, RuntimeError) as error:
+                except ITS_OWN as error:
                     failed[runs[run]] = str(error)
                     print(f"{runs[run]} failed: {error}", file=sys.stderr)
         except KeyboardInterrupt:

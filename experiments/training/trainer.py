@@ -5,10 +5,9 @@ Longer than two screens because one run, from recipe to published weights, reads
 
 import json
 import math
-import os
+import pickle
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -17,19 +16,21 @@ import numpy as np
 import safetensors.torch
 import torch
 from accelerate import Accelerator
-from filelock import FileLock, Timeout
 from timm.optim import create_optimizer_v2
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from experiments.engine.files import alone, replace
 from experiments.engine.provenance import provenance
 from experiments.training.recipes import Recipe, recipe_of
 from utils.models import zoo
 from utils.models.architectures import CNNS, Spec, build, forward_flops
+from utils.models.checkpoints import fill, fitting
 
 LOSS_HORIZON = 50  # steps over which the running mean of the training loss forgets
 ROUNDS = 5  # an epoch has this many; after each, the model is validated and its state saved
+PATIENCE = 60  # seconds to wait for another process that publishes
 WATCHED = 1000  # validation images that are looked at after each round; all of them at the end
 
 
@@ -61,10 +62,31 @@ def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> fl
 
 
 def _save(file: Path, write) -> None:
-    """Write through a temporary file, so that an interruption leaves the old file or the new."""
-    temporary = file.with_name(file.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, file)
+    """Write through a temporary file; NotWritten if it fails."""
+    replace(file, write, "what was there before is intact, and the same command goes on from it")
+
+
+def _save_json(file: Path, content: dict, **options) -> None:
+    text = json.dumps(content, **options) + "\n"
+    _save(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _read(file: Path, read):
+    """What a file of a run holds; ValueError where it is damaged."""
+    try:
+        return read(file)
+    except (OSError, EOFError, ValueError, RuntimeError, LookupError, pickle.UnpicklingError):
+        raise ValueError(
+            f"{file} is damaged: put back a sound copy, or move {file.parent} away to train again."
+        ) from None
+
+
+def _load(file: Path) -> dict:
+    return _read(file, lambda file: torch.load(file, map_location="cpu", weights_only=True))
+
+
+def _load_json(file: Path) -> dict:
+    return _read(file, lambda file: json.loads(file.read_text(encoding="utf-8")))
 
 
 def _save_half(model: nn.Module, file: Path) -> None:
@@ -140,9 +162,9 @@ def train(
     record.json (recipe, curve, FLOPs, time, device, versions). A resumed run equals an
     uninterrupted one bit for bit on the same machine, and a finished one returns at once. One
     process trains one model: start several to fill a GPU.
-    Raises ValueError for empty data or a folder begun with another recipe or other images,
-    BlockingIOError while another process trains there, and FloatingPointError when the loss is not
-    finite.
+    Raises ValueError for empty data, a damaged file, or a folder begun with another recipe or other
+    images, NotWritten where the disk is full, BlockingIOError while another process trains there,
+    and FloatingPointError when the loss is not finite.
     """
     spec = zoo.spec(name)
     recipe = recipe or recipe_of(spec)
@@ -151,20 +173,9 @@ def train(
             raise ValueError(f"The {split} set for {name} is empty; load at least one image.")
     folder = Path(out) / spec.short
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder / "lock", f"{spec.short} is being trained"):
+    busy = f"by another process in {folder}: wait for it, or train other models."
+    with alone(folder / "lock", f"{spec.short} is being trained {busy}"):
         return _train(spec, recipe, train, validation, folder, source)
-
-
-@contextmanager
-def alone(lock: Path, what: str) -> Iterator[None]:
-    """Keep other processes out until this one is done or dead; BlockingIOError where one is in."""
-    try:
-        with FileLock(lock, timeout=0):
-            yield
-    except Timeout:
-        raise BlockingIOError(
-            f"{what} by another process in {lock.parent}: wait for it, or train other models."
-        ) from None
 
 
 def _train(spec: Spec, recipe: Recipe, train, validation, folder: Path, source) -> Path:
@@ -173,8 +184,8 @@ def _train(spec: Spec, recipe: Recipe, train, validation, folder: Path, source) 
     run = _Run(spec, recipe, train)
     state = None
     if (folder / "state.pt").exists():
-        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-        if state["begun_with"] != begun_with:
+        state = _load(folder / "state.pt")
+        if not isinstance(state, dict) or state.get("begun_with") != begun_with:
             raise ValueError(
                 f"{folder} was begun with another recipe or other images; "
                 "delete it to start again, or train into another folder."
@@ -237,7 +248,7 @@ def _train(spec: Spec, recipe: Recipe, train, validation, folder: Path, source) 
     }
     # Three forward passes' worth of arithmetic an image: forward, and backward at twice its cost.
     record["training_flops"] = 3 * record["flops"] * record["views"]
-    _save(folder / "record.json", lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
+    _save_json(folder / "record.json", record, indent=1)
     return folder
 
 
@@ -331,7 +342,7 @@ def _branches(run: _Run, folder: Path, bar: tqdm) -> dict[str, dict]:
     for level in recipe.branches:
         begun, file = folder / f"branch-{level}.pt", folder / f"loss-{level}.json"
         if begun.exists() and not file.exists():
-            run.restore(torch.load(begun, map_location="cpu", weights_only=True))
+            run.restore(_load(begun))
             epoch = run.step / run.steps_per_epoch
             run.recipe = recipe.straight(epoch)
             steps = round(recipe.branch * run.steps_per_epoch)
@@ -342,9 +353,9 @@ def _branches(run: _Run, folder: Path, bar: tqdm) -> dict[str, dict]:
             _save_half(model, file.with_suffix(".safetensors"))
             content = file.with_suffix(".safetensors").read_bytes()
             kept = {"epoch": epoch, "train_loss": loss, "sha256": sha256(content).hexdigest()}
-            _save(file, lambda file, kept=kept: file.write_text(json.dumps(kept)))
+            _save_json(file, kept)
         if file.exists():
-            done[str(level)] = json.loads(file.read_text())
+            done[str(level)] = _load_json(file)
     return done
 
 
@@ -353,27 +364,29 @@ def publish(run: Path, test, folder: Path | None = None, kept: bool = True) -> f
 
     `run` is what `train` gave, `test` the held-out images and labels. Writes the fp16 weights and
     the manifest into `folder` (the zoo's own if None); without `kept` the manifest alone, and the
-    weights stay where they are. Raises FileNotFoundError if the training
-    has not ended.
+    weights stay where they are. Raises FileNotFoundError if the training has not ended, ValueError
+    and CheckpointError for damaged files, and BlockingIOError while another process publishes for
+    longer than a minute.
     """
     folder = folder or zoo.FOLDER
-    try:
-        record = json.loads((run / "record.json").read_text())
-        content = (run / "final.safetensors").read_bytes()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{run} holds no finished training ({Path(error.filename).name} is missing); "
-            "run the same training command again to finish it."
-        ) from None
+    stated, weights = run / "record.json", run / "final.safetensors"
+    for file in (stated, weights):
+        if not file.exists():
+            raise FileNotFoundError(
+                f"{run} holds no finished training ({file.name} is missing); run the same training "
+                "command again to finish it."
+            )
+    record, content = _load_json(stated), weights.read_bytes()
     spec = Spec.parse(record.pop("name"))
-    model = build(spec)
-    model.load_state_dict(safetensors.torch.load(content))
+    with fitting(weights, f"delete {run} and train it again"):
+        model = fill(build(spec), safetensors.torch.load(content))
     measured = accuracy(model, test.images, test.labels)
     file = folder / f"{spec.short}.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
-    if kept:
-        _save(file, lambda temporary: temporary.write_bytes(content))
-    with FileLock(folder / "lock"):  # of several processes each adds its own
+    busy = f"{folder} is being written by another process: publish {spec.short} again."
+    with alone(folder / "lock", busy, PATIENCE):  # of several processes each adds its own
+        if kept:
+            _save(file, lambda temporary: temporary.write_bytes(content))
         entry = {
             "file": f"{spec.short}.safetensors" if kept else None,
             "bytes": len(content),
@@ -383,6 +396,5 @@ def publish(run: Path, test, folder: Path | None = None, kept: bool = True) -> f
             **record,
         }
         manifest = zoo.manifest(folder) | {spec.short: entry}
-        text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
-        _save(folder / "manifest.json", lambda temporary: temporary.write_text(text))
+        _save_json(folder / "manifest.json", manifest, indent=1, sort_keys=True)
     return measured

@@ -190,7 +190,7 @@ def test_what_a_reader_raises_is_said_in_one_sentence(photographs, tmp_path, rea
     failed = job(tmp_path / "a.csv", datasets.load(photographs), size=13, **given).run().failed
     (sentence,) = failed.values()
     assert sentence.startswith("The images of photographs differ in size ([(3, 20, 20), (3, 32, 3")
-    assert sentence.endswith("one size. (ValueError)")
+    assert sentence.endswith("one size.")
 
 
 def test_a_reader_that_dies_is_named_with_what_to_do(tmp_path):
@@ -203,7 +203,7 @@ def test_a_reader_that_dies_is_named_with_what_to_do(tmp_path):
     given = dict(conditions=CONDITIONS[:1], readers=2)
     (sentence,) = job(tmp_path / "a.csv", Deadly(), **given).run().failed.values()
     assert sentence.startswith("The processes that read images failed (")
-    assert sentence.endswith("or with none by --readers 0. (RuntimeError)")
+    assert sentence.endswith("or with none by --readers 0.")
     assert "\n" not in sentence
     assert job(tmp_path / "a.csv", Deadly(), conditions=CONDITIONS[:1]).run().measured == 1
 

@@ -20,7 +20,7 @@ def begun(folder, **changes):
 
 def finish(results, *names):
     for name in names:
-        results.add(name, [ROW], {"weights": "123", "seconds": 1.0})
+        results.add(name, [ROW], {"weights": "123", "seconds": 1.0, "damaged": []})
 
 
 def test_a_table_keeps_eight_significant_digits_and_whole_numbers_whole(tmp_path):
@@ -98,7 +98,7 @@ def test_a_table_without_its_record_and_a_record_without_its_table_are_refused(t
     finish(begun(tmp_path), "a")
     record = (tmp_path / "sweep.json").read_text()
     (tmp_path / "sweep.json").unlink()
-    with pytest.raises(OtherConfiguration, match=r"sweep\.json beside it is missing"):
+    with pytest.raises(OtherConfiguration, match=r"sweep\.json next to it is missing"):
         begun(tmp_path)
     (tmp_path / "sweep.json").write_text(record)
     (tmp_path / "sweep.csv").unlink()
@@ -120,6 +120,7 @@ def test_a_full_disk_leaves_the_finished_conditions(tmp_path, ending):
     ):
         finish(results, "b")
     (tmp_path / f"sweep.{ending}.tmp").unlink()
+    results.close()
     again = begun(tmp_path)
     assert list(again.finished) == ["a"]
     finish(again, "b")
@@ -129,5 +130,5 @@ def test_a_full_disk_leaves_the_finished_conditions(tmp_path, ending):
 
 def test_a_folder_that_cannot_be_made_is_found_out_before_anything_is_measured(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotWritten, match=r"file/sweep\.json could not be written .* before \(0\)"):
+    with pytest.raises(NotWritten, match=r"file/sweep\.json could not be written \(.*\): choose"):
         begun(tmp_path / "file")
