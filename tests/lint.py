@@ -32,6 +32,7 @@ The conventions, for authors:
 import ast
 import re
 
+from utils.book.grading import ANSWER, PARTS, parsed, tags, worth
 from utils.book.runtime import SETUP_CELL
 
 MOST_LINES, MOST_OF_A_CHECK = 15, 25
@@ -52,8 +53,6 @@ USUAL_NAMES = {
     "plotting": "utils.book.plotting",
     "widgets": WIDGETS,
 }
-EXERCISE = ("exercise", "exercise-stub", "check", "hint", "solution")
-ANSWER = "answer"  # where words are asked for, after the check
 MACHINE_PATH = re.compile(
     r"(?<![\w./~-])/(?:home|root|work|tmp|Users|mnt|opt|content|kaggle)/|[A-Z]:\\\\?\w"
 )
@@ -62,10 +61,6 @@ ROLE = re.compile(r"(?<!`)\{(\w[\w:-]*)\}`")
 IMAGE = re.compile(
     r"!\[([^\]]*)\]\(|<img\b(?:[^>]*?\balt=\"([^\"]*)\")?[^>]*>|^:alt:(.*)$", re.MULTILINE
 )
-
-
-def tags(cell) -> set[str]:
-    return set(cell.metadata.get("tags", []))
 
 
 def code_cells(notebook) -> list:
@@ -102,12 +97,6 @@ def length_faults(notebook) -> list[str]:
         if len(lines) > most and cell.source.strip() != SETUP_CELL.strip():
             faults.append(f"{len(lines)} lines of code in the cell {first_line(cell)!r}.")
     return faults
-
-
-def parsed(cell) -> ast.Module:
-    """The code of a cell, but for lines that only IPython understands."""
-    lines = cell.source.split("\n")
-    return ast.parse("\n".join("" if line[:1] in ("%", "!") else line for line in lines))
 
 
 def learn_names(tree, names: dict[str, str]) -> None:
@@ -254,13 +243,13 @@ def exercises(notebook) -> list[list]:
     """The cells of each exercise: text, stub, check, hint, solution, if none is missing."""
     cells = [cell for cell in notebook.cells if ANSWER not in tags(cell)]
     starts = [i for i, cell in enumerate(cells) if "exercise" in tags(cell)]
-    return [cells[i : i + len(EXERCISE)] for i in starts]
+    return [cells[i : i + len(PARTS)] for i in starts]
 
 
 def asks_for_words(notebook, text) -> bool:
     """Whether an exercise has a cell for an answer in words."""
     after = notebook.cells[notebook.cells.index(text) :]
-    return any(ANSWER in tags(cell) for cell in after[: len(EXERCISE)])
+    return any(ANSWER in tags(cell) for cell in after[: len(PARTS)])
 
 
 def exercise_faults(notebook, fewest: int = 3) -> list[str]:
@@ -268,13 +257,13 @@ def exercise_faults(notebook, fewest: int = 3) -> list[str]:
     groups = exercises(notebook)
     if chapter and len(groups) < fewest:
         faults.append(f"{len(groups)} exercises; a chapter has at least {fewest}.")
-    parts = [tag for cell in cells for tag in EXERCISE if tag in tags(cell)]
-    if len(parts) > len(EXERCISE) * len(groups):
+    parts = [tag for cell in cells for tag in PARTS if tag in tags(cell)]
+    if len(parts) > len(PARTS) * len(groups):
         faults.append("A stub, check, hint or solution stands outside an exercise.")
     for place, group in enumerate(groups, start=1):
         number = f"{chapter}.{place}".lstrip(".")
-        if len(group) < len(EXERCISE) or any(
-            tag not in tags(cell) for tag, cell in zip(EXERCISE, group, strict=True)
+        if len(group) < len(PARTS) or any(
+            tag not in tags(cell) for tag, cell in zip(PARTS, group, strict=True)
         ):
             faults.append(f"Exercise {number} is not followed by stub, check, hint, solution.")
             continue
@@ -291,11 +280,6 @@ def facts(text) -> str:
     )
     plural = "s" * (points != 1)
     return f"*{points} point{plural} · {minutes} minutes · difficulty {difficulty} of 3*"
-
-
-def by_check(text) -> int:
-    """The points that the check of an exercise gives; its rubric gives the others."""
-    return text.metadata["points"] - sum(each["points"] for each in text.metadata.get("rubric", []))
 
 
 def _faults_of_exercise(text, stub, check, hint, solution, number):
@@ -336,7 +320,7 @@ def _faults_of_check(text, stub, check, number):
     body, asked = parsed(check).body, left_open(stub)
     name = f"check_{number.replace('.', '_')}"
     functions = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == name]
-    made = f"@exercise('{number}', points={by_check(text)})"
+    made = f"@exercise('{number}', points={worth(text)})"
     if not functions or made not in ast.unparse(functions[0]):
         yield f"has no check made by {made} and called {name}."
         return

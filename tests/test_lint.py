@@ -2,6 +2,7 @@ import lint
 import nbformat
 import pytest
 
+from utils.book.grading import worth
 from utils.book.runtime import SETUP_CELL
 
 ALT = "A line that rises from the lower left to the upper right corner."
@@ -210,7 +211,7 @@ def test_several_keys_in_one_citation_are_all_seen():
 def test_words_are_asked_for_with_a_rubric_whose_points_the_check_does_not_give():
     rubric = [{"points": 1, "for": "names the sum"}]
     asked = asking("7.3: Three", FACTS.replace("1 point", "2 points"), points=2, rubric=rubric)
-    assert lint.by_check(asked) == 1
+    assert worth(asked) == 1
     words = text("*Your answer:*", "answer")
     assert lint.exercise_faults(with_exercise(text=asked, words=words)) == []
 
