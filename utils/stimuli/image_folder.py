@@ -173,11 +173,11 @@ def _numbers(called: str, names: list[str]) -> dict[str, int]:
     if len(set(ranks.values())) < len(names):
         twice = [name for name in names if list(ranks.values()).count(int(name)) > 1]
         raise ValueError(f"{some(twice)} in {called} are classes of one number: rename one.")
-    if list(ranks.values()) != list(range(len(names))):
-        shown = " and ".join(f"{name} has the label {ranks[name]}" for name in names[:2])
+    if moved := [name for i, name in enumerate(names) if ranks[name] != i]:
+        first = " and ".join(f"{name} has the label {ranks[name]}" for name in moved[:2])
         warnings.warn(
             f"The folders of {called} are called by numbers, and these are taken as the labels, "
-            f"not their places in the alphabet: {shown}.",
+            f"not their places in the alphabet: {first}.",
             stacklevel=2,
         )
     return ranks
