@@ -68,7 +68,9 @@ def peak_mib(topic: str, suite: str, contender: str) -> float:
     command = [sys.executable, "-m", "benchmarks", "--peak", topic, suite, contender]
     # Freed blocks go back at once, so that the peak is what was alive, not how the heap broke up.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environment, encoding="utf-8"
+    )
     return float(done.stdout)
 
 
@@ -88,7 +90,11 @@ def own_peak_mib() -> float:
         return torch.cuda.max_memory_allocated() / 1024**2
     status = Path("/proc/self/status")
     if status.exists():  # Linux counts the parent's peak into a child's ru_maxrss
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(
+            line
+            for line in status.read_text(encoding="utf-8").splitlines()
+            if line.startswith("VmHWM")
+        )
         return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)

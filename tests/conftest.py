@@ -20,7 +20,7 @@ def resident() -> float:
     pages = Path("/proc/self/statm")
     if not pages.exists():
         return 0
-    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
+    return int(pages.read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
 def most_resident() -> float:

@@ -18,7 +18,7 @@ def room_of(parts: list[str]) -> str:
 def imported(file: Path) -> set[str]:
     """The rooms that a file imports from."""
     package, rooms = list(file.relative_to(ROOT).parent.parts), set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.ImportFrom):
             continue
         named = node.module.split(".") if node.module else []
@@ -30,7 +30,7 @@ def imported(file: Path) -> set[str]:
 
 def drawing() -> dict[str, set[str]]:
     """Room → the rooms that it imports from, in the order of CONTRIBUTING.md."""
-    rows = ROW.findall((ROOT / "CONTRIBUTING.md").read_text())
+    rows = ROW.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     return {room: set(re.findall(r"`([\w/]+)`", named)) for room, named in rows}
 
 

@@ -27,7 +27,7 @@ def test_every_contender_of_a_topic_runs(topic):
 
 def test_the_command_prints_a_table_with_a_row_for_each_contender():
     run = [sys.executable, "-m", "benchmarks", "loading", "--rounds", "1"]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     ratios = re.findall(r"^(.{32}) *(\d+\.\d{3}) .* (\d+)$", done.stdout, re.MULTILINE)
     names = [name.strip() for name, *_ in ratios]

@@ -17,13 +17,14 @@ def book(tmp_path):
         (tmp_path / name).mkdir()
     shutil.copy(ROOT / "_config.yml", tmp_path)
     shutil.copytree(ROOT / "_static", tmp_path / "_static")
-    (tmp_path / "references.bib").write_text("")
-    (tmp_path / "constraints.txt").write_text("")
+    (tmp_path / "references.bib").write_text("", encoding="utf-8")
+    (tmp_path / "constraints.txt").write_text("", encoding="utf-8")
     (tmp_path / "_toc.yml").write_text(
-        "format: jb-book\nroot: chapters/index\nchapters:\n- file: chapters/1_division\n"
+        "format: jb-book\nroot: chapters/index\nchapters:\n- file: chapters/1_division\n",
+        encoding="utf-8",
     )
-    (tmp_path / "chapters/index.md").write_text("# Index\n")
-    (tmp_path / "zoo/number").write_text("4")
+    (tmp_path / "chapters/index.md").write_text("# Index\n", encoding="utf-8")
+    (tmp_path / "zoo/number").write_text("4", encoding="utf-8")
     _write_chapter(tmp_path, "print('quotient', 12 / int(open('../zoo/number').read()))")
     return tmp_path
 
@@ -39,26 +40,26 @@ def _write_chapter(book, code):
     title = {"cell_type": "markdown", "source": "# Division", "metadata": {}}
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     notebook = {"cells": [title, cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}
-    (book / "chapters/1_division.ipynb").write_text(json.dumps(notebook))
+    (book / "chapters/1_division.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
 
 
 def _page(book):
-    return (book / "_build/html/chapters/1_division.html").read_text()
+    return (book / "_build/html/chapters/1_division.html").read_text(encoding="utf-8")
 
 
 def test_fingerprint_changes_with_content_and_name_only(tmp_path):
     (tmp_path / "utils").mkdir()
     module = tmp_path / "utils/module.py"
-    module.write_text("a = 1")
+    module.write_text("a = 1", encoding="utf-8")
     before = build.fingerprint(tmp_path, ("utils",))
 
     module.touch()
     (tmp_path / "utils/__pycache__").mkdir()
-    (tmp_path / "utils/__pycache__/module.pyc").write_text("compiled")
-    (tmp_path / "utils/.hidden").write_text("hidden")
+    (tmp_path / "utils/__pycache__/module.pyc").write_text("compiled", encoding="utf-8")
+    (tmp_path / "utils/.hidden").write_text("hidden", encoding="utf-8")
     assert build.fingerprint(tmp_path, ("utils", "results")) == before
 
-    module.write_text("a = 2")
+    module.write_text("a = 2", encoding="utf-8")
     changed = build.fingerprint(tmp_path, ("utils",))
     module.rename(tmp_path / "utils/renamed.py")
     assert len({before, changed, build.fingerprint(tmp_path, ("utils",))}) == 3
@@ -66,20 +67,20 @@ def test_fingerprint_changes_with_content_and_name_only(tmp_path):
 
 @pytest.mark.slow
 def test_a_failing_cell_makes_every_build_fail_until_it_is_mended(book, capfd):
-    (book / "zoo/number").write_text("0")
+    (book / "zoo/number").write_text("0", encoding="utf-8")
     assert build.build(book) != 0
     assert build.build(book) != 0
     assert "ZeroDivisionError" in capfd.readouterr().err
     assert not build.is_current(book)
 
-    (book / "zoo/number").write_text("4")
+    (book / "zoo/number").write_text("4", encoding="utf-8")
     assert build.build(book) == 0
     assert capfd.readouterr().out.splitlines()[-1] == str(book / "_build/html/index.html")
 
 
 @pytest.mark.slow
 def test_a_warning_makes_every_build_fail(book, capfd):
-    (book / "chapters/index.md").write_text("# Index\n\n[nowhere](nowhere.md)\n")
+    (book / "chapters/index.md").write_text("# Index\n\n[nowhere](nowhere.md)\n", encoding="utf-8")
     assert build.build(book) != 0
     assert build.build(book) != 0
     assert "nowhere" in capfd.readouterr().err
@@ -94,11 +95,11 @@ def test_cells_run_again_only_when_what_they_read_has_changed(book, capfd):
     assert build.build(book) == 0
     assert "Nothing changed" in capfd.readouterr().out
 
-    (book / "chapters/index.md").write_text("# Another title\n")
+    (book / "chapters/index.md").write_text("# Another title\n", encoding="utf-8")
     assert build.build(book) == 0
     assert "Using cached notebook" in capfd.readouterr().out
 
-    (book / "zoo/number").write_text("6")
+    (book / "zoo/number").write_text("6", encoding="utf-8")
     assert build.build(book) == 0
     assert "quotient 2.0" in _page(book)
 
@@ -106,7 +107,8 @@ def test_cells_run_again_only_when_what_they_read_has_changed(book, capfd):
 def test_vendored_scripts_are_as_their_list_of_hashes_says():
     vendor = ROOT / "_static/vendor"
     listed = dict(
-        reversed(line.split("  ", 1)) for line in (vendor / "SHA256SUMS").read_text().splitlines()
+        reversed(line.split("  ", 1))
+        for line in (vendor / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     )
     found = {
         path.relative_to(vendor).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()

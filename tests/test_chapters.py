@@ -28,7 +28,7 @@ def listed(node) -> list[str]:
 
 
 def test_the_table_of_contents_names_every_chapter_and_nothing_else():
-    named = set(listed(yaml.safe_load((ROOT / "_toc.yml").read_text())))
+    named = set(listed(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))))
     there = {str(p.relative_to(ROOT).with_suffix("")) for p in NOTEBOOKS + PAGES}
     assert named == there
     assert NOTEBOOKS
@@ -43,19 +43,19 @@ def test_chapter_has_no(rule, chapter):
 @pytest.mark.parametrize("page", NOTEBOOKS + PAGES, ids=lambda path: path.stem)
 def test_every_citation_is_in_the_bibliography(page):
     known = set(parse_file(str(ROOT / "references.bib")).entries)
-    assert lint.cited(page.read_text()) <= known
+    assert lint.cited(page.read_text(encoding="utf-8")) <= known
 
 
 def test_alternative_texts_are_unique_across_the_book():
     alts = [lint.alt_texts(nbformat.read(chapter, as_version=4)) for chapter in NOTEBOOKS]
-    alts += [lint.image_alts(page.read_text()) for page in PAGES]
+    alts += [lint.image_alts(page.read_text(encoding="utf-8")) for page in PAGES]
     times = Counter(alt for page in alts for alt in page)
     assert [alt for alt in times if times[alt] > 1] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_images_of_a_page_have_alternative_texts(page):
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert [alt for alt in lint.image_alts(text) if len(alt) < lint.SHORTEST_ALT] == []
     assert text.count("{figure}") + text.count("{image}") == text.count(":alt:")
 
@@ -67,6 +67,8 @@ def test_the_title_has_the_number_of_the_file(chapter):
 
 
 def test_the_set_up_cell_fetches_this_version_from_the_repository_of_the_book():
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "version"
+    ]
+    url = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
     assert f'URL, VERSION = "{url}", "{version}"' in SETUP_CELL

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+    "setuptools"
+]
 PROGRAM = """
 import sys
 import utils
@@ -42,20 +44,23 @@ def site(tmp_path):
         shutil.copytree(ROOT / folder, tmp_path / package.replace(".", "/"), ignore=ignored)
     about = tmp_path / "seeing_sparsely-9.9.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: seeing-sparsely\nVersion: 9.9\n")
+    (about / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: seeing-sparsely\nVersion: 9.9\n", encoding="utf-8"
+    )
     return tmp_path
 
 
 @pytest.mark.slow
 def test_it_runs_next_to_a_foreign_utils_and_leaves_that_alone(site, tmp_path_factory):
     project = tmp_path_factory.mktemp("project")
-    (project / "utils.py").write_text("mine = True\n")
+    (project / "utils.py").write_text("mine = True\n", encoding="utf-8")
     found = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=project,
         env=os.environ | {"PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("Seeing Sparsely 9.9 runs on")

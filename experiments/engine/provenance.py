@@ -30,7 +30,9 @@ def commit() -> str:
 def _git(*arguments: str) -> str:
     root = Path(__file__).parents[2]
     command = ["git", *arguments]
-    done = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=root, check=True, capture_output=True, text=True, encoding="utf-8"
+    )
     return done.stdout.strip()
 
 

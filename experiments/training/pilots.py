@@ -19,7 +19,7 @@ def table(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for file in sorted(Path(folder).rglob("record.json")):
-        record = json.loads(file.read_text())
+        record = json.loads(file.read_text(encoding="utf-8"))
         recipe = Recipe(**record["recipe"] | {"branches": tuple(record["recipe"]["branches"])})
         end = record["curve"][-1]
         rows.append(

@@ -20,7 +20,9 @@ MODULES = [
     if not module.name.startswith("utils.book.") or module.name.endswith(("plotting", "widgets"))
 ]
 WITH_EXAMPLES = [
-    name for name in MODULES if ">>> " in Path(importlib.util.find_spec(name).origin).read_text()
+    name
+    for name in MODULES
+    if ">>> " in Path(importlib.util.find_spec(name).origin).read_text(encoding="utf-8")
 ]
 
 
@@ -36,7 +38,7 @@ def _chapters() -> dict[str, str]:
     found = {}
     for chapter in CHAPTERS.glob("[0-9]_*.ipynb"):
         number = re.match(r"\d(?:_\d)?", chapter.stem)[0].replace("_", ".")
-        cells = json.loads(chapter.read_text())["cells"]
+        cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
         found[number] = "\n".join("".join(cell["source"]) for cell in cells)
     return found
 

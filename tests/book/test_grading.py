@@ -100,12 +100,12 @@ def test_an_endless_answer_is_ended_and_the_next_submission_judged():
 def test_files_elsewhere_are_safe(harm, tmp_path):
     kept = tmp_path / "mine" / "kept.txt"
     kept.parent.mkdir()
-    kept.write_text("kept")
+    kept.write_text("kept", encoding="utf-8")
     before, place = sys.stdout, Path.cwd()
     found = verdict(harm.format(str(kept), str(kept.parent)) + "\nanswer = 6")
     assert found.state == BROKEN
     assert "PermissionError" in found.sentence
-    assert kept.read_text() == "kept"
+    assert kept.read_text(encoding="utf-8") == "kept"
     assert (sys.stdout, Path.cwd()) == (before, place)
 
 

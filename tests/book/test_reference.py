@@ -19,7 +19,7 @@ from utils.book.reference import restructured
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = ROOT / "chapters"
-PAGE = (CHAPTERS / "appendix_reference.md").read_text()
+PAGE = (CHAPTERS / "appendix_reference.md").read_text(encoding="utf-8")
 ON_PAGE = re.findall(r"automodule:: (\S+)", PAGE)
 
 
@@ -56,12 +56,14 @@ def rendered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     (folder / "chapters").mkdir()
     for chapter in CHAPTERS.glob("*.ipynb"):  # what is linked to
-        (folder / f"chapters/{chapter.stem}.rst").write_text(":orphan:\n\nA\n=\n")
+        (folder / f"chapters/{chapter.stem}.rst").write_text(":orphan:\n\nA\n=\n", encoding="utf-8")
     blocks = re.findall(r"```\{eval-rst\}\n(.*?)```", PAGE, re.DOTALL)
-    (folder / "index.rst").write_text("Page\n====\n\n" + "\n".join(blocks))
-    (folder / "b.rst").write_text(":orphan:\n\nB\n=\n\n.. bibliography::\n   :all:\n")
+    (folder / "index.rst").write_text("Page\n====\n\n" + "\n".join(blocks), encoding="utf-8")
+    (folder / "b.rst").write_text(
+        ":orphan:\n\nB\n=\n\n.. bibliography::\n   :all:\n", encoding="utf-8"
+    )
     shutil.copy(ROOT / "references.bib", folder)
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]
     options = {key: value for key, value in config.items() if key.startswith("napoleon_")}
     extensions = ["sphinx.ext.napoleon", "utils.book.reference"]
     assert set(extensions) < set(config["extensions"])
@@ -112,7 +114,7 @@ def _used() -> set[str]:
     """The modules of utils that code cells import, or import names from."""
     used = set()
     for chapter in CHAPTERS.glob("*.ipynb"):
-        cells = json.loads(chapter.read_text())["cells"]
+        cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
         code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
         for line in re.findall(r"^ *(from utils[^(\n]*(?:\([^)]*\))?)", code, re.MULTILINE):
             (statement,) = ast.parse(line).body

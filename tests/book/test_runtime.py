@@ -30,7 +30,7 @@ def make_checkout(tmp_path):
         (folder / "utils/book").mkdir(parents=True)
         (folder / "chapters/deeper").mkdir(parents=True)
         (folder / "utils/__init__.py").touch()
-        (folder / "utils/book/runtime.py").write_text(STAND_IN)
+        (folder / "utils/book/runtime.py").write_text(STAND_IN, encoding="utf-8")
         return folder
 
     return make
@@ -57,7 +57,9 @@ def run_cell(cwd: Path, url: str = "file:///nowhere", before: str = "", after: s
     address = "https://github.com/seeing-sparsely/seeing-sparsely"
     assert address in runtime.SETUP_CELL
     code = f"{before}\n{runtime.SETUP_CELL.replace(address, url)}\n{after}"
-    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("below", [".", "chapters", "chapters/deeper"])
@@ -72,7 +74,7 @@ def test_the_cell_finds_the_checkout_from_any_folder_in_it(make_checkout, below)
 def test_the_cell_wins_over_another_module_called_utils(make_checkout, tmp_path):
     checkout = make_checkout("book")
     (tmp_path / "other").mkdir()
-    (tmp_path / "other/utils.py").write_text("foreign = True")
+    (tmp_path / "other/utils.py").write_text("foreign = True", encoding="utf-8")
     before = f"import sys; sys.path.insert(0, {str(tmp_path / 'other')!r}); import utils"
     done = run_cell(
         checkout, before=before, after="import utils; assert not hasattr(utils, 'foreign')"
@@ -156,7 +158,9 @@ def pip(monkeypatch):
     calls = []
 
     def run(command):
-        constraints = Path(command[command.index("--constraint") + 1]).read_text().split()
+        constraints = (
+            Path(command[command.index("--constraint") + 1]).read_text(encoding="utf-8").split()
+        )
         calls.append((command, constraints))
         return types.SimpleNamespace(returncode=pip_returns[0])
 

@@ -38,7 +38,9 @@ print(json.dumps({
 def asked():
     environment = os.environ | {"SEEING_SPARSELY_EDITION": "2"}
     command = [sys.executable, "-c", QUESTIONS]
-    out = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    out = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=environment, encoding="utf-8"
+    )
     assert not out.returncode, out.stderr
     return json.loads(out.stdout)
 

@@ -51,7 +51,7 @@ def test_a_truncated_jpeg_is_named_skipped_counted_and_in_the_exit_status(
     assert "Left out: 1 damaged image, class7/07.jpg." in said
     table = pd.read_csv(tmp_path / "a.csv")
     assert set(table["n"]) == {11}
-    record = json.loads((tmp_path / "a.json").read_text())
+    record = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert record["conditions"]["resnet-d20 trained"]["damaged"] == ["class7/07.jpg"]
     assert record["configuration"]["data"] == "damaged"
 
@@ -107,7 +107,7 @@ def test_every_scope_and_value_is_a_condition_of_an_ablation(photographs, tmp_pa
     table = pd.read_csv(tmp_path / "a.csv")
     conditions = {(row.scope, row.replaced_by) for row in table.itertuples()}
     assert conditions == {(s, v) for s in ("1/3", "last") for v in ("zero", "renormalise")}
-    record = json.loads((tmp_path / "a.json").read_text())
+    record = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert record["configuration"]["draws"] == 1
     finished = record["conditions"]["vit-d6-h4 trained attention 1/3 zero"]
     assert finished["layers"] == ["blocks.1.attn"]
@@ -159,7 +159,9 @@ def test_help_says_how_with_examples_and_what_the_exit_status_means(command, cap
 def start(*arguments, launcher=("-m",)):
     command = [sys.executable, *launcher, "experiments", *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
 
 
 @pytest.mark.slow
@@ -171,10 +173,12 @@ def test_a_killed_sweep_goes_on_to_the_table_of_an_uninterrupted_one(photographs
     finished = {}
     while process.poll() is None and not finished:
         time.sleep(0.01)
-        finished = json.loads(record.read_text())["conditions"] if record.exists() else {}
+        finished = (
+            json.loads(record.read_text(encoding="utf-8"))["conditions"] if record.exists() else {}
+        )
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    finished = json.loads(record.read_text())["conditions"]
+    finished = json.loads(record.read_text(encoding="utf-8"))["conditions"]
     assert 1 <= len(finished) < len(models)
 
     assert main([*map(str, run), "--out", str(tmp_path / "a")]) == 0

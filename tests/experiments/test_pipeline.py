@@ -71,7 +71,7 @@ def test_models_are_trained_measured_and_reported_as_they_come(tiny_project, cap
     file = tiny_project / "results/objects/tiny.csv"
     table = pd.read_csv(file)
     assert set(table["model"]) == set(groups.GROUPS["tiny"].members())
-    record = json.loads(file.with_suffix(".json").read_text())
+    record = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
     assert record["configuration"]["n"] == 60
     weights = {name: entry["sha256"][:12] for name, entry in zoo.manifest().items()}
     recorded = {key.split(" ")[0]: c["weights"] for key, c in record["conditions"].items()
@@ -97,12 +97,12 @@ def test_models_are_trained_measured_and_reported_as_they_come(tiny_project, cap
 def test_weights_that_changed_are_not_mixed_into_a_table(tiny_project, capsys):
     assert train(tiny_project, NAMES[0]) == 0
     assert replicate(tiny_project) == 0
-    entry = json.loads((tiny_project / "zoo/manifest.json").read_text())
+    entry = json.loads((tiny_project / "zoo/manifest.json").read_text(encoding="utf-8"))
     entry[NAMES[0]]["sha256"] = "0" * 64
-    (tiny_project / "zoo/manifest.json").write_text(json.dumps(entry))
+    (tiny_project / "zoo/manifest.json").write_text(json.dumps(entry), encoding="utf-8")
     assert replicate(tiny_project) == 1
     assert NAMES[0] in capsys.readouterr().err
-    (tiny_project / "zoo/manifest.json").write_text("{}")
+    (tiny_project / "zoo/manifest.json").write_text("{}", encoding="utf-8")
     assert replicate(tiny_project) == 0  # what is recorded already is not waited for
     assert "not at hand: vit-d2-h2-w8, vit-d1-h2-w8-s1" in capsys.readouterr().out
 

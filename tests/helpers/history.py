@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def git(*arguments: str) -> str:
     """What git says, in this checkout."""
     command = ["git", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True, encoding="utf-8"
+    ).stdout
 
 
 def before_first(*results: str) -> str:

@@ -12,7 +12,9 @@ def meet(name: str, recipe: None, out: Path) -> Path:
     """Waits until another training has begun, and notes where it runs; "diverging" fails."""
     run = out / name
     run.mkdir()
-    (run / "where.json").write_text(json.dumps([os.getpid(), torch.get_num_threads()]))
+    (run / "where.json").write_text(
+        json.dumps([os.getpid(), torch.get_num_threads()]), encoding="utf-8"
+    )
     if name == "diverging":
         raise FloatingPointError("the loss became nan")
     began = time.monotonic()

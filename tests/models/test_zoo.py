@@ -78,7 +78,7 @@ def test_efficientnet_lite0_reaches_87_percent_on_labelled_photographs(shared_da
     folder = shared_data / "imagenet_ccby"
     model = zoo.load("efficientnet-lite0")
     prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-    with (folder / "labels.csv").open() as table:
+    with (folder / "labels.csv").open(encoding="utf-8") as table:
         labels = {row["file"]: int(row["class_index"]) for row in csv.DictReader(table)}
     hits = 0
     with torch.no_grad():
@@ -281,9 +281,9 @@ def test_the_remedy_for_a_missing_checkpoint_restores_it_from_any_folder(
 
 def test_a_model_whose_weights_are_not_kept_is_known_but_not_listed(small_zoo):
     file = small_zoo / "manifest.json"
-    entries = json.loads(file.read_text())
+    entries = json.loads(file.read_text(encoding="utf-8"))
     entries["vit-d1-h2-w8"]["file"] = None
-    file.write_text(json.dumps(entries))
+    file.write_text(json.dumps(entries), encoding="utf-8")
     assert "vit-d1-h2-w8" in zoo.manifest()
     assert "vit-d1-h2-w8" not in set(zoo.catalog("objects")["name"])
     with pytest.raises(
@@ -308,7 +308,7 @@ def test_weights_that_are_not_kept_are_found_where_they_were_trained(
 
 
 def test_a_damaged_manifest_is_named(small_zoo):
-    (small_zoo / "manifest.json").write_text('{"vit-d1')
+    (small_zoo / "manifest.json").write_text('{"vit-d1', encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"zoo/manifest\.json is damaged"):
         zoo.catalog()
 

@@ -14,7 +14,7 @@ def folder(tmp_path):
     (place / "cats").mkdir(parents=True)
     for name, grey in (("cats/a.png", 10), ("b.png", 200)):
         Image.new("L", (8, 6), grey).save(place / name)
-    (place / "notes.txt").write_text("not an image")
+    (place / "notes.txt").write_text("not an image", encoding="utf-8")
     return place
 
 

@@ -62,7 +62,7 @@ def build(root=ROOT):
     cells = fingerprint(root, CELL_SOURCES)
     sources = fingerprint(root, CELL_SOURCES + PAGE_SOURCES)
     _clear(root / "_build", keep_cache=_read(root / "_build/executed-with") == cells)
-    (root / "_build/executed-with").write_text(cells)
+    (root / "_build/executed-with").write_text(cells, encoding="utf-8")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     options = ["build", "-W", "-n", "--keep-going", "."]
     # Chapters run on what the checkout holds; a model hub is never asked.
@@ -73,14 +73,14 @@ def build(root=ROOT):
     if status or not index.is_file():
         print("The book was not rendered: see the messages above.", file=sys.stderr)
         return status or 1
-    index.write_text(HOME)
-    (root / "_build/rendered-from").write_text(sources)
+    index.write_text(HOME, encoding="utf-8")
+    (root / "_build/rendered-from").write_text(sources, encoding="utf-8")
     print(index)
     return 0
 
 
 def _read(path):
-    return path.read_text() if path.is_file() else None
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def _clear(folder, keep_cache):

@@ -274,9 +274,8 @@ def _harmless(folder: str, seconds: float) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
-    sys.stdout = sys.stderr = io.TextIOWrapper(
-        io.FileIO(1, "w")
-    )  # a notebook's own may go elsewhere
+    # A notebook's own may go elsewhere.
+    sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8")
     sys.dont_write_bytecode = True
     for limit, most in (
         (resource.RLIMIT_CPU, int(seconds) + 1),

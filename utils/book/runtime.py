@@ -113,7 +113,7 @@ def install_missing() -> list[str]:
     print(f"Installing {', '.join(missing)}; staying with {', '.join(pins) or 'what is there'}.")
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
-        constraints.write_text("\n".join(pins))
+        constraints.write_text("\n".join(pins), encoding="utf-8")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(constraints)]
         done = subprocess.run([*pip, *missing])
     if done.returncode:

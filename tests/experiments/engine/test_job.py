@@ -48,7 +48,7 @@ def test_a_sweep_writes_one_table_and_where_it_came_from(tmp_path):
     assert accuracy["model"].tolist() == ["vit-d2-h2", "resnet-d8"]
     assert accuracy["weights"].tolist() == ["random", "random"]
     assert accuracy["n"].tolist() == [40, 40]
-    record = json.loads((tmp_path / "a.json").read_text())
+    record = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert record["configuration"] == {"seed": 0, "n": 40, "batch": 8}
     assert {"commit", "device", "versions", "ranks"} <= set(record["sources"][0])
     assert record["conditions"]["vit-d2-h2 random"]["seconds"] > 0
@@ -74,7 +74,9 @@ def test_an_interrupted_sweep_says_what_is_safe_and_goes_on_from_there(tmp_path)
     assert [condition.name for condition in again.todo] == ["resnet-d8 random"]
     again.run()
     job(tmp_path / "b.csv").run()
-    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == (tmp_path / "b.csv").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_model_is_gone_before_the_next_one_is_loaded(tmp_path):
@@ -109,7 +111,7 @@ def test_damaged_images_are_left_out_named_and_change_the_exit_status(tmp_path):
     summary = job(tmp_path / "a.csv", Images(20, bad=[3, 17])).run()
     assert summary.status == 3
     assert "Left out: 2 damaged images, 17.jpg, 3.jpg." in str(summary)
-    record = json.loads((tmp_path / "a.json").read_text())
+    record = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert record["conditions"]["resnet-d8 random"]["damaged"] == ["17.jpg", "3.jpg"]
     assert set(pd.read_csv(tmp_path / "a.csv")["n"]) == {18}
     assert job(tmp_path / "a.csv", Images(20, bad=[3, 17])).run().status == 3  # nothing new
@@ -122,7 +124,7 @@ def test_a_minibatch_without_a_sound_image_is_left_out(tmp_path):
 
 def test_a_plan_names_what_is_finished_and_what_the_rest_takes_and_writes_nothing(tmp_path):
     job(tmp_path / "a.csv", conditions=CONDITIONS[:1]).run()
-    before = {file: file.read_text() for file in tmp_path.iterdir()}
+    before = {file: file.read_text(encoding="utf-8") for file in tmp_path.iterdir()}
     measures = ("accuracy", "attention")
     lines = list(job(tmp_path / "b.csv", measures=measures).plan())
     assert "b.csv: 2 conditions on 40 images." in lines[0]
@@ -131,7 +133,7 @@ def test_a_plan_names_what_is_finished_and_what_the_rest_takes_and_writes_nothin
     assert lines[4].startswith("About ")
     (finished, *_) = [line for line in job(tmp_path / "a.csv").plan() if "vit" in line]
     assert finished.endswith("vit-d2-h2 random: finished")
-    assert {file: file.read_text() for file in tmp_path.iterdir()} == before
+    assert {file: file.read_text(encoding="utf-8") for file in tmp_path.iterdir()} == before
 
 
 @pytest.fixture
@@ -160,9 +162,9 @@ def read_by(readers, photographs, file, conditions=CONDITIONS):
     given = dict(measures=("accuracy", "attention", "activation"), size=5, readers=readers)
     with pytest.warns(UserWarning, match="damaged") as warned:
         job(file, datasets.load(photographs), conditions, **given).run()
-    assert json.loads(file.with_suffix(".json").read_text())["conditions"][conditions[-1].name][
-        "damaged"
-    ] == ["b/11.jpg"]
+    assert json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))["conditions"][
+        conditions[-1].name
+    ]["damaged"] == ["b/11.jpg"]
     return file.read_bytes(), [str(one.message) for one in warned]
 
 

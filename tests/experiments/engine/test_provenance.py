@@ -36,15 +36,15 @@ def test_a_commit_is_dirty_only_where_code_differs_from_it(monkeypatch, tmp_path
     code, weights = tmp_path / "experiments" / "engine" / "provenance.py", tmp_path / "zoo" / "a"
     for file in (code, weights):
         file.parent.mkdir(parents=True)
-        file.write_text("first")
+        file.write_text("first", encoding="utf-8")
     git("init")
     git("add", ".")
     git("commit", "-m", "first")
     monkeypatch.delenv("BOOK_COMMIT", raising=False)
     monkeypatch.setattr("experiments.engine.provenance.__file__", str(code))
     clean = commit()
-    weights.write_text("second")
+    weights.write_text("second", encoding="utf-8")
     assert commit() == clean
     assert len(clean) == 12
-    code.write_text("second")
+    code.write_text("second", encoding="utf-8")
     assert commit() == f"{clean}-dirty"

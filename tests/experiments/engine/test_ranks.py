@@ -54,7 +54,7 @@ def rank(number, port, folder):
         try:
             run(folder / "dead.csv", Deadly(), ranks)
         except RankLost as error:
-            (folder / "sentence").write_text(str(error))
+            (folder / "sentence").write_text(str(error), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_two_ranks_give_the_ablations_of_one_process(folder, tmp_path, case, ima
 
 @pytest.mark.slow
 def test_when_a_rank_dies_one_sentence_says_what_is_safe(folder, tmp_path):
-    sentence = (folder / "sentence").read_text()
+    sentence = (folder / "sentence").read_text(encoding="utf-8")
     assert sentence.startswith("Another rank died or cannot be reached (")
     assert "1 of 2 conditions safe in " in sentence
     with Ranks() as ranks:

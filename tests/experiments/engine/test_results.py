@@ -41,14 +41,14 @@ def test_finished_conditions_are_found_again_with_where_they_came_from(tmp_path)
     assert not again.holds("c", None)
     finish(again, "c")
     assert again.table()["condition"].tolist() == ["a", "b", "c"]
-    record = json.loads((tmp_path / "sweep.json").read_text())
+    record = json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
     assert record["configuration"] == CONFIGURATION
     assert [entry["source"] for entry in record["conditions"].values()] == [0, 0, 1]
 
 
 def test_rows_of_a_condition_that_was_cut_short_are_not_kept(tmp_path):
     finish(begun(tmp_path), "a")
-    with (tmp_path / "sweep.csv").open("a") as file:
+    with (tmp_path / "sweep.csv").open("a", encoding="utf-8") as file:
         file.write("b,b,0,0.5\n")  # killed between the two files
     again = begun(tmp_path)
     finish(again, "b")
@@ -78,14 +78,14 @@ def test_a_packed_table_is_gone_on_with_and_is_the_same_file_again(tmp_path):
 
 def test_results_of_another_configuration_are_refused_with_the_difference(tmp_path):
     finish(begun(tmp_path), "a")
-    before = (tmp_path / "sweep.json").read_text()
+    before = (tmp_path / "sweep.json").read_text(encoding="utf-8")
     with pytest.raises(OtherConfiguration, match=r"configuration: n is 100 there and 50 here\. "):
         begun(tmp_path, n=50)
     with pytest.raises(OtherConfiguration, match="seed is None there and 1 here"):
         begun(tmp_path, seed=1)
     with pytest.raises(OtherConfiguration, match="the columns are others"):
         Results(tmp_path / "sweep.csv", ("model",), CONFIGURATION)
-    assert (tmp_path / "sweep.json").read_text() == before
+    assert (tmp_path / "sweep.json").read_text(encoding="utf-8") == before
 
 
 def test_a_condition_of_other_weights_is_refused(tmp_path):
@@ -96,15 +96,15 @@ def test_a_condition_of_other_weights_is_refused(tmp_path):
 
 def test_a_table_without_its_record_and_a_record_without_its_table_are_refused(tmp_path):
     finish(begun(tmp_path), "a")
-    record = (tmp_path / "sweep.json").read_text()
+    record = (tmp_path / "sweep.json").read_text(encoding="utf-8")
     (tmp_path / "sweep.json").unlink()
     with pytest.raises(OtherConfiguration, match=r"sweep\.json next to it is missing"):
         begun(tmp_path)
-    (tmp_path / "sweep.json").write_text(record)
+    (tmp_path / "sweep.json").write_text(record, encoding="utf-8")
     (tmp_path / "sweep.csv").unlink()
     with pytest.raises(OtherConfiguration, match="missing or damaged"):
         begun(tmp_path)
-    (tmp_path / "sweep.json").write_text("{")
+    (tmp_path / "sweep.json").write_text("{", encoding="utf-8")
     with pytest.raises(OtherConfiguration, match="missing or damaged"):
         begun(tmp_path)
 
@@ -124,11 +124,11 @@ def test_a_full_disk_leaves_the_finished_conditions(tmp_path, ending):
     again = begun(tmp_path)
     assert list(again.finished) == ["a"]
     finish(again, "b")
-    with (tmp_path / "sweep.csv").open() as lines:
+    with (tmp_path / "sweep.csv").open(encoding="utf-8") as lines:
         assert [row["condition"] for row in csv.DictReader(lines)] == ["a", "b"]
 
 
 def test_a_folder_that_cannot_be_made_is_found_out_before_anything_is_measured(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(NotWritten, match=r"file/sweep\.json could not be written \(.*\): choose"):
         begun(tmp_path / "file")

@@ -30,7 +30,7 @@ def write(folder, experiment, rows, conditions=()):
     file.parent.mkdir(exist_ok=True)
     pd.DataFrame(rows).to_csv(file, index=False)
     record = {"conditions": {condition: {} for condition in conditions}}
-    file.with_suffix(".json").write_text(json.dumps(record))
+    file.with_suffix(".json").write_text(json.dumps(record), encoding="utf-8")
 
 
 def sparse_attention(folder):
@@ -265,7 +265,8 @@ def test_the_small_board_says_its_marks_in_words(shown):
 
 def test_the_landing_page_shows_what_chapter_6_keeps_for_it():
     (key,) = re.findall(
-        r"```\{glue\} (\S+)\n:doc: 6_claims.ipynb", (CHAPTERS / "index.md").read_text()
+        r"```\{glue\} (\S+)\n:doc: 6_claims.ipynb",
+        (CHAPTERS / "index.md").read_text(encoding="utf-8"),
     )
     assert f'"{key}"' in "".join(
         c.source for c in nbformat.read(CHAPTERS / "6_claims.ipynb", 4).cells

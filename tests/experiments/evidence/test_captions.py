@@ -14,7 +14,7 @@ def test_a_recorded_figure_says_where_its_numbers_come_from(monkeypatch, tmp_pat
         "conditions": {"vit-d6-h4 trained": {}, "vit-d6-h4-s1 trained": {}},
     }
     (tmp_path / "objects").mkdir()
-    (tmp_path / "objects" / "sparseness.json").write_text(json.dumps(record))
+    (tmp_path / "objects" / "sparseness.json").write_text(json.dumps(record), encoding="utf-8")
     fig, _ = plt.subplots()
     captions.face(fig, "sparseness", "accuracy", note="dashed: random weights")
     assert fig.get_supxlabel().split("\n") == [
@@ -34,7 +34,7 @@ def test_a_figure_counts_commits_that_are_too_many_to_list(monkeypatch, tmp_path
         "conditions": {"vit-d6-h4-s1 trained": {}},
     }
     (tmp_path / "objects").mkdir()
-    (tmp_path / "objects" / "sparseness.json").write_text(json.dumps(record))
+    (tmp_path / "objects" / "sparseness.json").write_text(json.dumps(record), encoding="utf-8")
     assert "9 images, seed 1, cpu, 4 commits" in captions.source("sparseness").split("\n")[1]
 
 

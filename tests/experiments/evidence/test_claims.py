@@ -76,7 +76,7 @@ def test_every_claim_has_criteria_or_a_reason_not_to_be_tested():
 
 
 def test_every_source_of_a_claim_is_in_the_bibliography():
-    entries = (ROOT / "references.bib").read_text()
+    entries = (ROOT / "references.bib").read_text(encoding="utf-8")
     assert all(f"{{{key}," in entries for claim in claims.CLAIMS for key in claim.sources)
 
 

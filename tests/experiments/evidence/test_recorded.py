@@ -26,7 +26,7 @@ def test_recorded_models_have_the_weights_that_are_in_the_zoo():
         (name.split(" ")[0], condition["weights"])
         for file in (RESULTS / "objects").glob("*.json")
         if file.stem != "pairs" and "-loss-" not in file.stem
-        for name, condition in json.loads(file.read_text())["conditions"].items()
+        for name, condition in json.loads(file.read_text(encoding="utf-8"))["conditions"].items()
         if " trained" in name
     }
     assert recorded

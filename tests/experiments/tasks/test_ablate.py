@@ -189,7 +189,7 @@ def test_the_second_edition_adds_rows(tmp_path, second, model, unit, fixed):
     assert (placed <= set(table["quantity"])) == (unit in ("attention", "contribution"))
     whole = table[(table["quantity"] == "mass") & (table["fraction"] == 1)]
     np.testing.assert_allclose(whole["value"], 1)
-    notes = json.loads((tmp_path / "a.json").read_text())["conditions"]
+    notes = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["conditions"]
     assert ("does not rely" in str(notes)) == (unit != "head")  # two heads: no few per cent
     undefined = table[table["note"] == "no reliance"]["quantity"]
     assert {f"necessity N, {name}" for name in fixed} <= set(undefined)

@@ -319,6 +319,6 @@ def test_a_declared_experiment_shows_the_images_that_it_asks_about(tmp_path):
         with pytest.raises(ValueError, match="The rung objects has images of its own"):
             replicate("cue-conflict", "objects", ranks, data=tmp_path, out=tmp_path)
     assert summary.status == 0
-    record = json.loads((tmp_path / "objects" / "cue-conflict.json").read_text())
+    record = json.loads((tmp_path / "objects" / "cue-conflict.json").read_text(encoding="utf-8"))
     assert record["configuration"]["data"] == "objects/cue-conflict"
     assert not len(trends.values("objects", out=tmp_path))  # which is of sparseness alone

@@ -48,10 +48,10 @@ def test_no_archive_is_larger_than_the_limit(elsewhere, tmp_path):
 def test_what_is_no_packed_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no finished run to pack"):
         packing.pack(tmp_path, tmp_path / "out")
-    (tmp_path / "a.tar").write_text("text")
+    (tmp_path / "a.tar").write_text("text", encoding="utf-8")
     with pytest.raises(ValueError, match=r"a\.tar holds no packed runs"):
         packing.unpack([tmp_path / "a.tar"], tmp_path / "here")
-    (tmp_path / "evil").write_text("text")
+    (tmp_path / "evil").write_text("text", encoding="utf-8")
     with tarfile.open(tmp_path / "b.tar", "w") as tar:
         tar.add(tmp_path / "evil", "../evil")
     with pytest.raises(ValueError, match=r"holds \.\./evil, which is no part of a run"):

@@ -50,7 +50,9 @@ def test_a_model_that_fails_does_not_stop_the_others(small_zoo, tiny_recipe, mon
 
 def test_models_can_be_trained_without_going_into_the_zoo(small_zoo, tiny_recipe):
     queue.work(["vit-d1-h2-w8"], small_zoo / "runs", tiny_recipe, published=False)
-    record = json.loads((small_zoo / "runs" / "vit-d1-h2-w8" / "record.json").read_text())
+    record = json.loads(
+        (small_zoo / "runs" / "vit-d1-h2-w8" / "record.json").read_text(encoding="utf-8")
+    )
     assert record["recipe"]["epochs"] == tiny_recipe.epochs
     assert zoo.manifest() == {}
 
@@ -92,7 +94,7 @@ def test_workers_train_at_the_same_time_share_the_threads_and_outlive_a_failure(
     assert failed == {"diverging": "the loss became nan"}
     assert "diverging failed: the loss became nan" in capfd.readouterr().err
     assert published == {name: tmp_path / name for name in ("first", "last")}
-    notes = [json.loads(file.read_text()) for file in tmp_path.glob("*/where.json")]
+    notes = [json.loads(file.read_text(encoding="utf-8")) for file in tmp_path.glob("*/where.json")]
     processes = {process for process, _ in notes}
     assert len(notes) == 3
     assert len(processes) == 2

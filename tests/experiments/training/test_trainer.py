@@ -154,7 +154,7 @@ def test_accuracy_without_images_is_refused():
 @pytest.mark.parametrize("name", ["vit-d1-h2-w8", "resnet-d8-w16"])
 def test_a_tiny_model_learns(name, tiny_data, tiny_recipe, tmp_path):
     run = train(name, tiny_data, tiny_data, replace(tiny_recipe, epochs=8, descent=7.5), tmp_path)
-    record = json.loads((run / "record.json").read_text())
+    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
     losses = [point["train_loss"] for point in record["curve"]]
     assert len(losses) == 8 * trainer.ROUNDS
     assert losses[-1] < losses[0] - 0.3
@@ -209,7 +209,7 @@ def test_a_branch_is_a_run_that_descends_from_where_the_loss_crossed_its_level(
         branch=0.5,
     )
     run = train("vit-d1-h2-w8", tiny_data, tiny_data, branching, tmp_path / "a")
-    record = json.loads((run / "record.json").read_text())
+    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
     assert list(record["branches"]) == ["2.25"]  # the other is never reached
     branch = record["branches"]["2.25"]
     content = (run / "loss-2.25.safetensors").read_bytes()
