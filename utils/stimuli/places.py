@@ -221,7 +221,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Content:
         return _Nothing("it is no file")
     if member.sparse is None:
         return _Member(path, member.offset_data, member.size, None)
-    blocks = tuple(member.sparse)
+    blocks = tuple((where, length) for where, length in member.sparse if length)
     ends = [0, *(where + length for where, length in blocks)]
     fits = all(end <= where for end, (where, _) in zip(ends, blocks, strict=False))
     stored = sum(length for _, length in blocks)
