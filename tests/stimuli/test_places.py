@@ -1,18 +1,17 @@
 """Folders and archives of any shape: what torchvision's ImageFolder says of them, or a refusal."""
 
-import io
 import os
 import random
 import re
 import tarfile
 import warnings
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
+from faults.case import is_a_sentence
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from faults.case import is_a_sentence
 from utils.stimuli import datasets, image_folder, places
 
 TREES = 60
@@ -84,7 +83,6 @@ def answer(place: Path) -> dict[str, int] | str:
         try:
             data = datasets.load(place)
         except ValueError as error:
-            assert is_a_sentence(str(error), ()), error
             return str(error)
     return dict(zip(data.names, data.labels.tolist(), strict=True))
 
@@ -116,14 +114,14 @@ def folder(request, tmp_path):
 
 def test_a_folder_is_an_image_folder_or_is_refused_by_a_sentence(folder):
     found = answer(folder)
-    if isinstance(found, dict):
-        assert found == expected(folder)
+    assert found == expected(folder) if isinstance(found, dict) else is_a_sentence(found, ())
 
 
 @pytest.mark.parametrize("how", ["by name", "within", "files"])
 def test_an_archive_of_a_folder_is_that_folder_or_is_refused_by_a_sentence(folder, how):
     found = answer(packed(folder, how))
     if not isinstance(found, dict):
+        assert is_a_sentence(found, (f"{how}.tar",)), found
         return
     prefix = {"by name": "pets/", "within": "", "files": "data/pets/"}[how]
     inside = {name.removeprefix(prefix): label for name, label in found.items()}
@@ -145,3 +143,59 @@ def test_most_trees_are_read_and_some_are_refused(tmp_path):
         (tmp_path / str(seed)).mkdir()
         read += isinstance(answer(tree(seed, tmp_path / str(seed))), dict)
     assert TREES / 3 < read < TREES
+
+
+def shown(path: Path) -> dict[str, bytes] | str:
+    """Name → content of all pictures, or the sentence that refuses the archive."""
+    try:
+        return {name: content() for name, content in image_folder.files(path).items()}
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.fixture(params=range(12))
+def archive(request, tmp_path):
+    """An archive of five classes, and where in it the headers are; the last one is its end."""
+    chance, path = random.Random(request.param), tmp_path / "pets.tar"
+    for name in (f"{c}/{i}.png" for c in "abcde" for i in range(chance.randrange(1, 4))):
+        picture(tmp_path / "pets" / name)
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+        archive.add(tmp_path / "pets", "pets")
+    with tarfile.open(path) as archive:
+        headers = [member.offset for member in archive]
+        return path, [*headers, archive.offset], chance
+
+
+def test_an_archive_that_is_cut_off_anywhere_is_refused(archive):
+    path, headers, chance = archive
+    content = path.read_bytes()
+    for end in chance.sample(range(headers[-1] + places.BLOCK), 40) + headers:
+        path.write_bytes(content[:end])
+        found = shown(path)
+        assert is_a_sentence(str(found), ("pets.tar",)), (end, found)
+
+
+def test_a_damaged_header_hides_no_picture(archive):
+    path, headers, chance = archive
+    content, whole = path.read_bytes(), shown(path)
+    for _ in range(40):
+        damaged = bytearray(content)
+        at = chance.choice(headers) + chance.randrange(places.BLOCK)
+        damaged[at] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
+        found = shown(path)
+        assert found == whole or is_a_sentence(str(found), ("pets.tar",)), (at, found)
+
+
+def test_sizes_below_zero_are_refused_and_not_followed_for_ever(archive):
+    path, headers, chance = archive
+    content, whole = path.read_bytes(), shown(path)
+    for _ in range(20):
+        start, size = chance.choice(headers[:-1]), -chance.randrange(1, 10**6)
+        header = bytearray(content[start : start + places.BLOCK])
+        header[124:136] = b"\xff" * 4 + size.to_bytes(8, "big", signed=True)
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        path.write_bytes(content[:start] + header + content[start + places.BLOCK :])
+        found = shown(path)  # a folder has no size
+        assert found == whole or is_a_sentence(str(found), ("pets.tar",)), (start, size)
