@@ -3,11 +3,13 @@ PYTHON := .venv/bin/python
 WANTED := $(shell cat pyproject.toml requirements.txt constraints.txt | cksum | cut -d' ' -f1)
 INSTALLED := .venv/installed-$(WANTED)
 
-.PHONY: help book test test-quick test-faults test-lowest lint serve bench clean env
+.PHONY: help book test test-quick test-faults test-lowest lint lab coursework serve bench clean env
 
 help:
 	@echo "make book         render the book into _build/html (quick when nothing changed)"
 	@echo "make test         run the unit tests, every chapter, and the page tests"
+	@echo "make lab          open the chapters in JupyterLab"
+	@echo "make coursework   write editions for students and instructors, and autograders"
 	@echo "make serve        show the rendered book on http://localhost:8000"
 	@echo "make lint         check style and types"
 	@echo "make test-quick   run the unit tests that are not slow, in a minute and a half"
@@ -48,6 +50,14 @@ lint: $(INSTALLED)
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
+
+lab: $(INSTALLED)
+	@$(PYTHON) -m uv pip install --quiet --python $(PYTHON) -c constraints.txt -e ".[lab]"
+	@echo "Opening the chapters in JupyterLab; Ctrl-C here ends it."
+	@$(PYTHON) -m jupyterlab --notebook-dir . chapters/1_introduction.ipynb
+
+coursework: $(INSTALLED)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m utils.book.coursework make
 
 serve: book
 	@$(PYTHON) -m http.server 8000 --bind localhost --directory _build/html

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from utils.book.exercises import BROKEN, RIGHT, UNANSWERED, WRONG, exercise
+from utils.book.exercises import BROKEN, RECEIVED, RIGHT, UNANSWERED, WRONG, exercise
 
 
 @exercise("1.1", points=1)
@@ -128,3 +128,14 @@ def test_points_are_named_where_they_are_given(capsys):
     numbers([1, 2])
     out = capsys.readouterr().out
     assert out == "Exercise 1.1: right (1 point).\nExercise 1.3: right (2 points).\n"
+
+
+def test_a_check_that_is_not_graded_only_asks_for_an_answer_of_the_right_kind():
+    @exercise("1.7", points=2, graded=False)
+    def received(answer: float):
+        """Nothing that tells what is right."""
+
+    assert received.verdict(3).state == RECEIVED
+    assert received.verdict(3).points == 0
+    assert received.verdict("three").state == WRONG
+    assert received.verdict(...).state == UNANSWERED

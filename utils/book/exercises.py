@@ -1,5 +1,7 @@
 """Checks of exercises: they see the reader's answer, and say what is right or which idea is wrong.
 
+A check is a function of the answers::
+
     @exercise("3.1", points=2)
     def check_3_1(answer: float):
         assert abs(answer - 1) > 1e-5, "That is each head by itself: average first."
@@ -22,13 +24,14 @@ import torch
 from torch import Tensor
 
 RIGHT, WRONG, UNANSWERED, BROKEN = "right", "wrong", "not answered yet", "broken"
+RECEIVED = "received"  # where only who grades knows what is right
 
 
 class Verdict(NamedTuple):
     """What a check says of an answer.
 
     Attributes:
-        state: One of RIGHT, WRONG, UNANSWERED, BROKEN.
+        state: One of RIGHT, WRONG, UNANSWERED, BROKEN, RECEIVED.
         points: Given, of `of`.
         of: What the exercise is worth.
         sentence: For the reader.
@@ -55,10 +58,13 @@ class Check:
         number: Of the exercise, such as "3.1".
         points: What it is worth.
         asserts: A function of the answers whose asserts say, in words, which idea is wrong.
+        graded: Whether it knows what is right; else it asks for an answer of the right kind only.
     """
 
-    def __init__(self, number: str, points: int, asserts: Callable[..., None]) -> None:
-        self.number, self.points, self.asserts = number, points, asserts
+    def __init__(
+        self, number: str, points: int, asserts: Callable[..., None], graded: bool = True
+    ) -> None:
+        self.number, self.points, self.asserts, self.graded = number, points, asserts, graded
         self._kinds = {
             name: parameter.annotation
             for name, parameter in inspect.signature(asserts).parameters.items()
@@ -92,6 +98,8 @@ class Check:
                 f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
             )
             return self._verdict(BROKEN, f"not yet. With your answer the check stops at “{said}”.")
+        if not self.graded:
+            return self._verdict(RECEIVED, "answered; it is judged when you hand it in.")
         plural = "s" * (self.points != 1)
         return self._verdict(RIGHT, f"right ({self.points} point{plural}).", self.points)
 
@@ -99,12 +107,15 @@ class Check:
         return Verdict(state, points, self.points, f"Exercise {self.number}: {words}")
 
 
-def exercise(number: str, points: int) -> Callable[[Callable[..., None]], Check]:
+def exercise(
+    number: str, points: int, graded: bool = True
+) -> Callable[[Callable[..., None]], Check]:
     """Make a check of a function whose asserts say which idea is wrong.
 
     Args:
         number: Of the exercise, such as "3.1".
         points: What it is worth.
+        graded: Whether the function knows what is right; without, only the kind is looked at.
 
     Returns:
         The decorator.
@@ -122,7 +133,7 @@ def exercise(number: str, points: int) -> Callable[[Callable[..., None]], Check]
         >>> check_0_1([6.0])
         Exercise 0.1: right (2 points).
     """
-    return lambda asserts: Check(number, points, asserts)
+    return lambda asserts: Check(number, points, asserts, graded)
 
 
 def _open(value: Any) -> bool:

@@ -285,11 +285,17 @@ def _harmless(folder: str, seconds: float) -> None:
         resource.setrlimit(limit, (most, most))
     own = os.path.realpath(folder)
 
+    def elsewhere(paths: tuple) -> bool:
+        named = [os.path.realpath(os.fsdecode(p)) for p in paths if isinstance(p, str | bytes)]
+        return any(not path.startswith((own, os.devnull)) for path in named)
+
     def refuse(event: str, arguments: tuple) -> None:
-        named = [os.path.realpath(os.fsdecode(a)) for a in arguments if isinstance(a, str | bytes)]
-        outside = [path for path in named if not path.startswith((own, os.devnull))]
-        writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        if event.startswith(FORBIDDEN) or ((writes or event.startswith(CHANGES)) and outside):
+        refused = event.startswith(FORBIDDEN)
+        if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            refused = elsewhere(arguments[:1])
+        elif event.startswith(CHANGES):
+            refused = elsewhere(arguments[:2])
+        if refused:
             raise PermissionError(f"an answer may use {event} in its own folder at most")
 
     sys.addaudithook(refuse)
