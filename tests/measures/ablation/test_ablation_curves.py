@@ -74,9 +74,21 @@ def test_a_fraction_is_at_least_one_unit():
 
 
 def test_too_few_ranks_or_units_are_refused():
-    for n, most in ((1, 33), (64, 2)):
+    for n, most in ((1, 33), (64, 2), (49, 3)):
         with pytest.raises(ValueError, match="make no curve"):
             symmetric_ranks(n, most)
+
+
+@pytest.mark.parametrize("n", range(2, 60))
+def test_the_least_number_of_ranks_that_is_asked_for_makes_a_curve(n):
+    with pytest.raises(ValueError, match=r"give at least \d ranks") as refused:
+        symmetric_ranks(n, 2)
+    least = int(str(refused.value).split("at least ")[1].split()[0])
+    assert least == 3 + (n % 2 and n > 1)
+    for most in range(least, least + 3):
+        ranks = symmetric_ranks(n, most)
+        assert len(ranks) >= 3
+        assert sorted(n - ranks) == ranks.tolist()
 
 
 def test_where_order_does_not_matter_both_numbers_are_zero():

@@ -72,15 +72,19 @@ def symmetric_ranks(n: int, most: int = 33) -> np.ndarray:
         The ranks in ascending order.
 
     Raises:
-        ValueError: For fewer than 3 ranks or 2 units.
+        ValueError: For fewer than 3 ranks, of an odd number of units fewer than 4, or 2 units.
 
     Example:
         >>> from utils.measures.ablation import curves
         >>> curves.symmetric_ranks(64, most=5)
         array([ 0, 13, 32, 51, 64])
     """
-    if n < 2 or most < 3:
-        raise ValueError(f"{most} ranks of {n} units make no curve: give at least 3 and 2.")
+    least = min(3 + n % 2, n + 1)  # an odd number has no middle, so its inner ranks come in pairs
+    if n < 2 or most < least:
+        raise ValueError(
+            f"{most} ranks of {n} units make no curve: give at least {max(least, 3)} ranks, and 2 "
+            "units or more."
+        )
     if n + 1 <= most:
         return np.arange(n + 1)
     places = shown(n)

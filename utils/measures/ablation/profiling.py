@@ -87,6 +87,10 @@ def ablation_profile(
     fixed = tuple(dict.fromkeys(fixed))
     if unknown := [name for name in fixed if name not in FIXED]:
         raise ValueError(f"There is no fixed order {unknown[0]!r}; choose of {', '.join(FIXED)}.")
+    if draws < 1:
+        raise ValueError(
+            f"The strongest are compared with random units: give draws=1, not {draws}."
+        )
     if place_draws and unit != "attention":
         raise ValueError(f"Only attention weights can be put elsewhere, not {unit!r}.")
     own = "response" if order in FIXED else order

@@ -1,5 +1,6 @@
 """Exact ablation by the cheapest of the plans that are exact: chapter 5.1."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
@@ -13,12 +14,15 @@ from tqdm import tqdm
 from ..activations import ActivationRecorder
 from ..anatomy import attention_layers, token_layout
 from ..attention import AttentionProbe
+from ..channels import follow_channels
 from ..hooks import closest, listed, refuse_compiled, select, shown
+from ..modes import refuse_training
 from .class_row import ClassRow
 from .edits import applied
 from .memory import SURELY, default_memory, largest_call
 from .plans import CLASS_ROW, FULL, PLAIN, PREFIX, Plan, Planner
-from .replay import Cut, record
+from .plans import layers as affected
+from .replay import Cut, holds, record
 from .specs import AblationSpec
 
 Ablation = AblationSpec | Sequence[AblationSpec]
@@ -171,6 +175,7 @@ class Ablator:
             >>> means["blocks.0.attn"].shape
             torch.Size([3, 10, 10])
         """
+        refuse_training(self.model)
         known = self._attention | {name: module for module, name in self._names.items()}
         names = select(known, layers, self._owner)
         maps = [name for name in names if name in self._attention]
@@ -211,8 +216,7 @@ class Ablator:
 
     def _checked(self, conditions, batch: int | None = None) -> list[list[AblationSpec]]:
         """Each condition as the list of its specs that change something, with names of layers."""
-        if self.model.training:
-            raise ValueError(f"{self._owner} is in training mode: call its eval() first.")
+        refuse_training(self.model)
         lists = []
         for condition in _several(conditions):
             specs = [self._named(spec) for spec in _several(condition)]
@@ -274,11 +278,41 @@ class Ablator:
         # Outside inference mode, tensors count how often they are written to.
         with torch.inference_mode(False), torch.no_grad():
             images = images.clone() if images.is_inference() else images
+            self._look(images[:1], checked)
             for part in self._parts(images, checked):
                 here = [[s.images(part, len(images)) for s in specs] for specs in checked]
                 parts.append(self._run(images[part], here, intact))
         whole, ablated = zip(*parts, strict=True)
         return list(whole), torch.cat(ablated, dim=1)
+
+    def _look(self, image: Tensor, conditions: list[list[AblationSpec]]) -> None:
+        """Find out on one image, once, what the plan of conditions takes for granted."""
+        planner = self._planner
+        if planner.faces(conditions):
+            follow_channels(self.model, image)
+        if not (unheld := planner.unheld(conditions)):
+            return
+        found = dict(zip(unheld, holds(self.model, image, unheld), strict=True))
+        planner.held |= {layers: bool(held) for layers, held in found.items()}
+        if wrong := [layers for layers, held in found.items() if held is False]:
+            planner.not_prefix = "its logits were not those of a full pass"
+            warnings.warn(
+                f"{self._owner} is run in full for each condition, which is exact but slow: when "
+                f"what comes before {listed(sorted(wrong[0]))} was not repeated, its logits were "
+                "not those of a full pass.",
+                stacklevel=4,
+            )
+
+    def _logits(self, images: Tensor) -> Tensor:
+        return self._checked_logits(self.model(images))
+
+    def _checked_logits(self, logits: Any) -> Tensor:
+        if not isinstance(logits, Tensor):
+            raise TypeError(
+                f"{self._owner} puts out a {type(logits).__name__}, not a tensor of logits: put "
+                "it into a module that returns them, such as those in .logits."
+            )
+        return logits
 
     def _parts(self, images: Tensor, conditions: list[list[AblationSpec]]) -> Iterator[slice]:
         """Slices of the batch that fit into memory. A first image alone shows what one needs."""
@@ -312,15 +346,13 @@ class Ablator:
             *ablated, whole = suffix
             results |= zip(chosen, ablated, strict=True)
         layers = {
-            i: frozenset(spec.module for spec in conditions[i])
-            for i, name in enumerate(each)
-            if name in (PREFIX, FULL)
+            i: affected(conditions[i]) for i, name in enumerate(each) if name in (PREFIX, FULL)
         }
         cuts = {layers[i]: Cut(self.model, layers[i]) for i in layers if each[i] == PREFIX}
         to_end = intact and whole is None
         if cuts or to_end:
             logits = record(self.model, images, list(cuts.values()), to_end)
-            whole = logits if to_end else whole
+            whole = self._checked_logits(logits) if to_end else whole
         specs = [spec for i in layers for spec in conditions[i]]
         changed: dict[str, int] = {}
         with applied(self.model, specs, self.means, changed) as use:
@@ -328,7 +360,7 @@ class Ablator:
                 use(conditions[i])
                 cut = cuts.get(layers[i])
                 with cut.replayed() if cut and cut.safe else nullcontext():
-                    results[i] = self.model(images)
+                    results[i] = self._logits(images)
         self._kept = sum(cut.bytes for cut in cuts.values()) + 4 * max(changed.values(), default=0)
         results |= {i: whole for i, name in enumerate(each) if name == PLAIN}
         return whole, torch.stack([results[i] for i in range(len(each))])

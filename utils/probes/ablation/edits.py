@@ -7,9 +7,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..anatomy import channel_axis
 from ..attention import AttentionProbe
 from ..attention_reader import AttentionReader
+from ..channels import channel_axis
 from ..hooks import Probe
 from .specs import AblationSpec, checked_set
 
@@ -143,7 +143,7 @@ def edit_output(
     given = spec.units if spec.channels is None else spec.channels
     index = torch.as_tensor(given, device=output.device)
     if spec.channels is not None:
-        axis = channel_axis(model, spec.module, output.ndim) % output.ndim
+        axis = channel_axis(model, spec.name, output.ndim) % output.ndim
         size, name = output.shape[axis], "channels"
         shape = [1] * output.ndim
         shape[axis] = size

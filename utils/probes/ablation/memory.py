@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +24,33 @@ def default_memory(device: torch.device) -> int:
     return 2 * 2**30
 
 
+def held(values: object) -> dict[Any, Any]:
+    """What a list, tuple, dict or other object (a dataclass, say) holds.
+
+    Args:
+        values: Anything.
+
+    Returns:
+        Number, key or attribute → what is there; nothing for a tensor, module, class or function.
+
+    Example:
+        >>> from utils.probes.ablation.memory import held
+        >>> held({"a": 1}), held(["a", "b"]), held("a")
+        ({'a': 1}, {0: 'a', 1: 'b'}, {})
+    """
+    if isinstance(values, dict):
+        return dict(values)
+    if isinstance(values, list | tuple):
+        return dict(enumerate(values))
+    if isinstance(values, Tensor | nn.Module | type) or callable(values):
+        return {}
+    slots = [name for kind in type(values).__mro__ for name in getattr(kind, "__slots__", ())]
+    own = {name: getattr(values, name) for name in slots if hasattr(values, name)}
+    return own | getattr(values, "__dict__", {})
+
+
 def tensor_bytes(values: object) -> int:
-    """The bytes of a tensor, or of the tensors in a list or tuple.
+    """The bytes of a tensor, or of the tensors that something holds.
 
     Args:
         values: Anything.
@@ -40,9 +66,7 @@ def tensor_bytes(values: object) -> int:
     """
     if isinstance(values, Tensor):
         return values.nbytes
-    if isinstance(values, list | tuple):
-        return sum(map(tensor_bytes, values))
-    return 0
+    return sum(map(tensor_bytes, held(values).values()))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..anatomy import block_names
+from ..channels import axes_known
 from . import class_row
 from .specs import AblationSpec
 
@@ -23,6 +24,15 @@ REASONS = {
 }
 
 
+def layers(specs: Sequence[AblationSpec]) -> frozenset[str]:
+    """The names of the modules that a condition changes.
+
+    Args:
+        specs: Those of the condition.
+    """
+    return frozenset(spec.module for spec in specs)
+
+
 @dataclass(frozen=True)
 class Plan:
     """How conditions will be run.
@@ -32,7 +42,7 @@ class Plan:
             forward"; several are joined by " + ".
         reason: One sentence.
         block_calls: Forward calls of blocks that come to their end, for a batch that fits into
-            memory.
+            memory; those of one image too, by which it is found out once whether the plan holds.
         depth: Those of one plain forward pass.
         each: The name for each condition.
     """
@@ -58,6 +68,8 @@ class Planner:
         order: The number of each module, by name, in the order in which the model lists them.
         compared: From which block on the class-token suffix has been compared with a full pass.
         not_class_row: Why it is not to be used; None if it may be.
+        held: The layers of a condition → whether going on from there has been found to hold.
+        not_prefix: Why nothing is kept; None if something may be.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -65,6 +77,9 @@ class Planner:
         self.order = {name: number for number, (name, _) in enumerate(model.named_modules())}
         self.not_class_row = class_row.why_not(model)
         self.compared = len(self.blocks)
+        self.held: dict[frozenset[str], bool] = {}
+        self.not_prefix: str | None = None
+        self.model = model
         depth = len(getattr(model, "blocks", ()))
         self._last_two = [f"blocks.{depth - 2}.attn", f"blocks.{depth - 1}.attn"]
         self._starts: dict[str, int] = {}
@@ -116,7 +131,36 @@ class Planner:
             return PLAIN
         if self.not_class_row is None and self._in_last_rows(specs):
             return CLASS_ROW
-        return PREFIX if self.start(specs) else FULL
+        kept = self.start(specs) and self.not_prefix is None and self.held.get(layers(specs), True)
+        return PREFIX if kept else FULL
+
+    def unheld(self, conditions: Sequence[Sequence[AblationSpec]]) -> list[frozenset[str]]:
+        """The layers to go on from of which it is not known whether that holds.
+
+        Args:
+            conditions: The specs of each.
+
+        Returns:
+            Those of the conditions that have other layers than all before.
+        """
+        found = [layers(specs) for specs in conditions if self.of(specs) == PREFIX]
+        return [each for each in dict.fromkeys(found) if each not in self.held]
+
+    def faces(self, conditions: Sequence[Sequence[AblationSpec]]) -> bool:
+        """Whether channels are ablated of which it is not known along which axis they are.
+
+        Args:
+            conditions: The specs of each.
+        """
+        named = [spec for specs in conditions for spec in specs if spec.channels is not None]
+        return not all(axes_known(self.model, spec.module) for spec in named)
+
+    def _first_look(self, conditions: Sequence[Sequence[AblationSpec]]) -> int:
+        """The calls of blocks, on one image, by which this is found out."""
+        depth, unheld = len(self.blocks), self.unheld(conditions)
+        starts = [min(map(self._start, each)) for each in unheld]
+        replays = sum(depth - start for start in starts)
+        return replays + depth * bool(unheld) + depth * self.faces(conditions)
 
     def plan(self, conditions: Sequence[Sequence[AblationSpec]], intact: bool) -> Plan:
         """The plan of all conditions, with its price.
@@ -126,7 +170,7 @@ class Planner:
             intact: Whether the logits of the network as it is are wanted too.
 
         Returns:
-            The plan, which holds until a class-token suffix turns out not to.
+            The plan, which holds unless the first image shows that it does not.
         """
         depth, each = len(self.blocks), [self.of(specs) for specs in conditions]
         starts: dict[str, list[int]] = {}
@@ -141,8 +185,11 @@ class Planner:
             calls += depth
         if PREFIX in starts and (CLASS_ROW in starts or not (intact or PLAIN in starts)):
             calls += max(starts[PREFIX])
+        calls += self._first_look(conditions)
         reason = "; ".join(REASONS[name] for name in starts)
         late = any(specs and self._in_last_rows(specs) for specs in conditions)
         if late and self.not_class_row:
             reason += f" (the class token cannot go on alone: {self.not_class_row})"
+        if FULL in starts and self.not_prefix and any(starts[FULL]):
+            reason += f" (what does come before is run again: {self.not_prefix})"
         return Plan(" + ".join(starts), f"{reason[0].upper()}{reason[1:]}.", calls, depth, (*each,))

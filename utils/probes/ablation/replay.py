@@ -1,34 +1,49 @@
 """Going on with a forward pass from the layer where it changes, the rest not being repeated.
 
 A first pass is recorded up to the layer. In later passes over the same images every module that had
-finished by then gives its recorded output instead of running; code between modules runs as it is.
-So nothing has to be known of how a model is built. It holds for any model in eval mode whose
-modules do not write into what they are given; those that do (an in-place ReLU) are repeated where
-that is simple, and otherwise make the cut unsafe.
+finished by then gives its recorded output instead of running; code between modules runs as it is,
+and finds every module in its place. So nothing has to be known of how a model is built. It holds
+for any model in eval mode whose modules do not write into what they are given; those that do (an
+in-place ReLU) are repeated where that is simple, and otherwise make the cut unsafe. What else may
+be in the way shows on one image, see `holds`.
 """
 
+import copy
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from .memory import tensor_bytes
+from .memory import held, tensor_bytes
 
 
 class Reached(Exception):
     """Ends a pass at the layer beyond which nothing is wanted."""
 
 
-def _copy(output: Any) -> Any:
+def _copy(output: Any, above: tuple[int, ...] = ()) -> Any:
+    """What a module put out, with tensors of its own, whatever holds them."""
     if isinstance(output, Tensor):
         return output.clone()
-    if isinstance(output, dict):
-        return {key: _copy(value) for key, value in output.items()}
-    if isinstance(output, list | tuple):
-        copies = map(_copy, output)
-        return type(output)(*copies) if hasattr(output, "_fields") else type(output)(copies)
-    return output
+    parts = held(output) if id(output) not in above else {}
+    copies = {name: _copy(part, (*above, id(output))) for name, part in parts.items()}
+    if all(copies[name] is part for name, part in parts.items()):
+        return output  # it holds no tensors
+    try:
+        if isinstance(output, tuple):
+            values = copies.values()
+            return output._make(values) if hasattr(output, "_make") else type(output)(values)
+        copied = copy.copy(output)
+        for name, part in copies.items():
+            if isinstance(output, dict | list):
+                copied[name] = part
+            else:
+                object.__setattr__(copied, name, part)
+        return copied
+    except Exception:  # of its kind there is no copy; whether it serves as it is, `holds` finds out
+        return output
 
 
 def _versions(inputs: Iterable) -> list[int | None]:
@@ -49,24 +64,20 @@ class _Call:
         self.output = _copy(output)
 
 
-class _Replayed(nn.Module):
-    """Gives what was recorded of a module's calls, in turn; after that it is that module."""
+class _Replay:
+    """Answers for a module from what was recorded of its calls, in turn; after that it runs."""
 
     def __init__(self, module: nn.Module, calls: list[tuple[_Call | None, str]]) -> None:
-        super().__init__()
-        self.__dict__["_module"], self._calls = module, iter(calls)
-        self.train(module.training)
+        self._module, self._calls = module, iter(calls)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_module"], name)  # a patch embedding's grid_size, say
-
-    def forward(self, *args, **kwargs):
+    def __call__(self, *args, **kwargs) -> Any:
         call, role = next(self._calls, (None, None))
         if role is None:
-            return self._module(*args, **kwargs)
+            return self._module._call_impl(*args, **kwargs)
         inputs = [*args, *kwargs.values()]
         if role == "passed":
             return inputs[0]
+        assert call is not None  # only what is passed on was not kept
         if role == "whole" and call.into is not None:
             return inputs[call.into].copy_(call.output)
         return _copy(call.output)
@@ -93,10 +104,9 @@ class Cut:
             if module in self.targets:
                 parts = name.split(".")
                 self.around |= {modules[".".join(parts[:end])] for end in range(len(parts))}
-        self.slots: list[tuple[nn.Module, str]] = []  # parent and name of what may be replaced
+        self.modules: set[nn.Module] = set()  # that may be replayed
         for module in self.around:
             self._list(module)
-        self.modules = {cast(nn.Module, parent._modules[name]) for parent, name in self.slots}
         self._calls: dict[nn.Module, list[tuple[_Call | None, str]]] = {}
         self._depth = 0  # of calls that are recorded as a whole
         self._chains: dict[nn.Module, tuple[list, list[int | None]]] = {}
@@ -109,9 +119,9 @@ class Cut:
         return sum(tensor_bytes(call.output) for call in calls)
 
     def _list(self, parent: nn.Module) -> None:
-        for name, child in parent._modules.items():
-            if child is not None and child not in self.targets and child not in self.around:
-                self.slots.append((parent, name))
+        for child in parent.children():
+            if child not in self.targets and child not in self.around:
+                self.modules.add(child)
                 if isinstance(child, nn.ModuleList | nn.ModuleDict):  # is never called itself
                     self._list(child)
 
@@ -170,21 +180,18 @@ class Cut:
     def replayed(self) -> Iterator[None]:
         """Inside, passes over the recorded images begin where the recording ended.
 
+        The modules stay what and where they are: torch asks this attribute before it runs one.
+
         Yields:
             Nothing; on leaving, the model is as it was.
         """
-        stand_ins = {module: _Replayed(module, calls) for module, calls in self._calls.items()}
-        taken = []
         try:
-            for parent, name in self.slots:
-                module = parent._modules[name]
-                if module in stand_ins:
-                    taken.append((parent, name, module))
-                    parent._modules[name] = stand_ins[module]
+            for module, calls in self._calls.items():
+                module._compiled_call_impl = _Replay(module, calls)
             yield
         finally:
-            for parent, name, module in taken:
-                parent._modules[name] = module
+            for module in self._calls:
+                module.__dict__.pop("_compiled_call_impl", None)
 
 
 def record(model: nn.Module, images: Tensor, cuts: list[Cut], to_end: bool) -> Any:
@@ -227,3 +234,31 @@ def record(model: nn.Module, images: Tensor, cuts: list[Cut], to_end: bool) -> A
             return model(images)
         except Reached:
             return None
+
+
+def holds(model: nn.Module, image: Tensor, layers: list[frozenset[str]]) -> list[bool | None]:
+    """Whether a pass may begin at the first of some layers: whether the logits stay what they are.
+
+    Args:
+        model: The model, in eval mode.
+        image: [1, 3, height, width].
+        layers: The names of the layers, several times.
+
+    Returns:
+        For each, whether it may; None where the model is known to write into what was recorded.
+    """
+    cuts = [Cut(model, each) for each in layers]
+    logits = record(model, image, cuts, True)
+    return [_same_logits(model, image, logits, cut) if cut.safe else None for cut in cuts]
+
+
+def _same_logits(model: nn.Module, image: Tensor, logits: Any, cut: Cut) -> bool:
+    try:
+        with cut.replayed():
+            again = model(image)
+    except Exception:  # what was put in the place of a call is not what the model asks of it
+        return False
+    if not isinstance(logits, Tensor):
+        return True
+    rounding = torch.finfo(logits.dtype).eps ** 0.5 * float(logits.abs().max())
+    return torch.allclose(again, logits, rtol=0, atol=rounding, equal_nan=True)
