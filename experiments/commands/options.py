@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from experiments.engine.job import MOST_READERS, Condition, Job, first, opened
 from experiments.engine.ranks import Ranks
-from experiments.engine.results import table_file
+from experiments.engine.results import shorten, table_file
 from utils.stimuli import datasets
 from utils.stimuli.minibatches import Dataset
 
@@ -114,7 +114,7 @@ def table(text: str) -> Path:
 
 
 def _quoted(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:39]}…")
+    return repr(shorten(text, 40))
 
 
 def add_readers(parser: argparse.ArgumentParser) -> None:

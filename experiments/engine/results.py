@@ -67,12 +67,14 @@ def record_of(file: Path) -> dict:
 
 
 def _check(record) -> None:
-    """ValueError, with a clause, for what no Results can have written."""
+    """ValueError, with a clause, for what no Results can have written; lenient about what lacks."""
     if not isinstance(record, dict):
         raise ValueError("it is not an object with names")
     for key, kind in SHAPE.items():
-        if not isinstance(record.get(key), kind):
-            raise ValueError(f"its {key} are missing or no {kind.__name__}")
+        if not isinstance(record.get(key, kind()), kind):
+            raise ValueError(f"its {key} are no {kind.__name__}")
+    if "conditions" not in record:
+        raise ValueError("it has no conditions")
     for name, condition in record["conditions"].items():
         if not isinstance(condition, dict):
             raise ValueError(f"what it says of {name} is no dict")
@@ -310,6 +312,11 @@ def sentence(error: BaseException) -> str:
     return text if text.endswith(".") else f"{text} ({type(error).__name__})."
 
 
+def shorten(name: str, most: int = 80) -> str:
+    """A name as sentences show it."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
 def counted(n: int, one: str, many: str | None = None) -> str:
     """How many there are, in words: "1 image", "2 images"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
@@ -336,5 +343,5 @@ class Summary:
         if self.damaged:
             shown = ", ".join(self.damaged[:5]) + (", …" if len(self.damaged) > 5 else "")
             parts.append(f"Left out: {counted(len(self.damaged), 'damaged image')}, {shown}.")
-        parts += [f"{name} failed: {why}" for name, why in self.failed.items()]
+        parts += [f"{shorten(name)} failed: {why}" for name, why in self.failed.items()]
         return "\n".join(parts)

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 import safetensors.torch
@@ -268,8 +268,8 @@ def _check(entries) -> None:
 
 
 def _is_inside(path: str) -> bool:
-    pure = PurePosixPath(path)
-    return bool(path) and not pure.is_absolute() and ".." not in pure.parts and "\\" not in path
+    outside = path.startswith("/") or ".." in path.split("/") or "\\" in path or "\0" in path
+    return bool(path) and not outside
 
 
 def weights_file(name: str) -> Path | None:
