@@ -208,17 +208,20 @@ def _rows(called: str, table: Path) -> dict[str, str]:
     """The class_index of each file, as text."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = csv.reader(file, strict=True, skipinitialspace=True) or [[]]
+            lines = list(csv.reader(file, strict=True, skipinitialspace=True))
     except UnicodeDecodeError:
         raise ValueError(f"{called} is not in UTF-8: save it in that encoding.") from None
-    except (csv.Error, OSError, ValueError) as error:
+    except (csv.Error, OSError) as error:
         raise ValueError(f"{called} cannot be read as a table with commas ({error}).") from None
+    header, *rows = lines or [[]]
     header = [name.strip() for name in header]
     if lacking := {"file", "class_index"} - set(header):
         raise ValueError(
             f"{called} lacks the column {' and '.join(sorted(lacking))}: its first line names "
             "columns, with commas in between."
         )
+    if twice := {name for name in header if header.count(name) > 1}:
+        raise ValueError(f"{called} has two columns called {some(sorted(twice))}: keep one.")
     listed: dict[str, str] = {}
     for row in filter(None, rows):
         if len(row) != len(header):
