@@ -20,6 +20,9 @@ from utils.probes import (
     token_layout,
 )
 from utils.probes.anatomy import activation_layers, block_names, channel_axis
+from utils.probes.channels import follow_channels
+from utils.probes.channels import follow_channels
+from utils.probes.modes import refuse_training
 
 MEASURES = {
     "accuracy": "top-1 accuracy and cross-entropy",
@@ -43,6 +46,7 @@ class Measurement:
     """
 
     def __init__(self, model: nn.Module, measures: list[str], seed: int = 0) -> None:
+        refuse_training(model)
         self.model, self.seed, self.layout = model, seed, token_layout(model)
         self.metrics = Metrics()
         lacking = {
@@ -59,7 +63,12 @@ class Measurement:
     @torch.inference_mode()
     def update(self, images: Tensor, labels: Tensor, index: Tensor) -> None:
         """Run the model once on images [batch, 3, h, w] and add what it does to the metrics."""
-        self._index, self._height, self._orders = index, images.shape[-2], {}
+        self._index, self._orders = index, {}
+        self._size = images.shape[-2], images.shape[-1]
+        if "activation" in self.measures:
+            follow_channels(self.model, images)
+        if "activation" in self.measures:
+            follow_channels(self.model, images)
         with ExitStack() as stack:
             if {"attention", "distance"} & {*self.measures}:
                 rows = "all" if self._all_rows() else "class"
@@ -93,7 +102,7 @@ class Measurement:
         self.metrics.of(("cross_entropy",)).update(nats)
 
     def _attention(self, layer: str, weights: Tensor) -> None:
-        prefix = self.layout.prefix_in(weights.shape[-1])
+        prefix = self.layout.prefix_in(weights.shape[-1], self._size)
         if "distance" in self.measures:
             self._distance(layer, weights, prefix)
         if "attention" not in self.measures:
@@ -138,13 +147,12 @@ class Measurement:
         return total / PERMUTATIONS
 
     def _distance(self, layer: str, weights: Tensor, prefix: int) -> None:
-        tokens = weights.shape[-1] - prefix
-        rows, columns = self.layout.grid or (round(tokens**0.5),) * 2
+        grid = self.layout.grid_in(weights.shape[-1] - prefix, self._size)
         whole = len(weights) == len(self._index) and weights.shape[-2] == weights.shape[-1]
-        if not whole or rows * columns != tokens:
+        if not whole or grid is None:
             self.skipped.setdefault(f"distance in {layer}", "its maps are not of all patches")
             return
-        grid, pixels = (rows, columns), self._height / rows
+        pixels = self._size[0] / grid[0]
         distance = attention_geometry.mean_attention_distance(weights, grid, pixels, prefix)
         self.metrics.of(("distance", layer, "all")).update(distance)
         uniform = attention_geometry.uniform_attention_distance(grid, pixels)
@@ -153,7 +161,7 @@ class Measurement:
     def _activation(self, layer: str, values: Tensor) -> None:
         rectified = type(self.model.get_submodule(layer.partition("#")[0])) in (nn.ReLU, nn.ReLU6)
         rates = values.float() if rectified else values.float().relu()
-        axis = channel_axis(self.model, layer.partition("#")[0], rates.ndim)
+        axis = channel_axis(self.model, layer, rates.ndim)
         for unit in ("channel", "position") if rates.ndim > 2 else (None,):
             for quantity, make in _SPARSENESS.items():
                 metric = self.metrics.of(

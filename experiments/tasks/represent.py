@@ -58,7 +58,8 @@ class Representation:
         last = self.blocks[-1]
         with ActivationRecorder(self.model, last) as record:
             self.model(images)
-        return places(self.model, last, record.outputs[last])[:2]
+        size = images.shape[-2], images.shape[-1]
+        return places(self.model, last, record.outputs[last], size)[:2]
 
     def _half(self, index: Tensor) -> Tensor:
         return keyed_orders(self.seed, index, 0, (2,))[:, 0].cpu()

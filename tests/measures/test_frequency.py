@@ -175,5 +175,5 @@ def test_what_has_no_spectrum_is_refused():
     with pytest.raises(ValueError, match="Sequential has no Transformer blocks"):
         change_across_sub_blocks(nn.Sequential(nn.Conv2d(3, 3, 1)), torch.rand(1, 3, 8, 8))
     model = timm.create_model("vit_tiny_patch16_224", depth=1, img_size=(32, 64))
-    with pytest.raises(ValueError, match="8 patches fill no square"):
+    with pytest.raises(ValueError, match="2 × 4 patches fill no square"):
         change_across_sub_blocks(model, torch.rand(1, 3, 32, 64))

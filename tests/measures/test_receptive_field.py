@@ -167,8 +167,9 @@ def test_what_has_no_field_is_refused():
     vit = zoo.create("vit-d1-h2")
     with pytest.raises(ValueError, match=r"\(1, 10\), neither tokens nor maps"):
         effective_receptive_field(vit, torch.rand(1, 3, 32, 32), "head")
-    with pytest.raises(ValueError, match="do not fit the grid"):
-        effective_receptive_field(vit, torch.rand(1, 3, 32, 32), "patch_embed", (0, 0))
+    seven = nn.Sequential(nn.Flatten(), nn.Linear(243, 14), nn.Unflatten(1, (7, 2)))
+    with pytest.raises(ValueError, match="7 tokens that form no grid of patches of images of 9 × "):
+        effective_receptive_field(seven, images, "2")
     with pytest.raises(ValueError, match="is compiled"):
         effective_receptive_field(torch.compile(model), images, "0")
 

@@ -10,32 +10,42 @@ from utils.probes.hooks import select
 
 SMALL = dict(depth=1, embed_dim=48, num_heads=3)
 VIT = dict(img_size=48) | SMALL
+P16 = (16, 16)
 
 LAYOUTS = {
-    "vit_tiny_patch16_224": (VIT, TokenLayout(1, True, "token", (3, 3))),
-    "deit_tiny_distilled_patch16_224": (VIT, TokenLayout(2, True, "token", (3, 3))),
+    "vit_tiny_patch16_224": (VIT, TokenLayout(1, True, "token", (3, 3), patch=P16)),
+    "deit_tiny_distilled_patch16_224": (VIT, TokenLayout(2, True, "token", (3, 3), patch=P16)),
     "vit_small_patch14_reg4_dinov2": (
         VIT | dict(img_size=(42, 56)),
-        TokenLayout(5, True, "token", (3, 4)),
+        TokenLayout(5, True, "token", (3, 4), patch=(14, 14)),
     ),
-    "vit_small_patch16_dinov3": (VIT, TokenLayout(5, True, "avg", (3, 3))),
-    "eva02_tiny_patch14_224": (VIT | dict(img_size=56), TokenLayout(1, True, "avg", (4, 4))),
-    "vit_so150m_patch16_reg4_gap_256": (VIT, TokenLayout(4, False, "avg", (3, 3))),
-    "vit_base_patch16_gap_224": (VIT, TokenLayout(0, False, "avg", (3, 3))),
-    "vit_base_patch16_siglip_224": (VIT, TokenLayout(0, False, "map", (3, 3))),
+    "vit_small_patch16_dinov3": (VIT, TokenLayout(5, True, "avg", (3, 3), patch=P16)),
+    "eva02_tiny_patch14_224": (
+        VIT | dict(img_size=56),
+        TokenLayout(1, True, "avg", (4, 4), patch=(14, 14)),
+    ),
+    "vit_so150m_patch16_reg4_gap_256": (VIT, TokenLayout(4, False, "avg", (3, 3), patch=P16)),
+    "vit_base_patch16_gap_224": (VIT, TokenLayout(0, False, "avg", (3, 3), patch=P16)),
+    "vit_base_patch16_siglip_224": (VIT, TokenLayout(0, False, "map", (3, 3), patch=P16)),
     "naflexvit_base_patch16_gap": (SMALL, TokenLayout(4, False, "avg", None)),
-    "pit_ti_224": (dict(img_size=96), TokenLayout(1, True, "token", (11, 11))),
-    "pit_ti_distilled_224": (dict(img_size=96), TokenLayout(2, True, "token", (11, 11))),
-    "swin_tiny_patch4_window7_224": ({}, TokenLayout(0, False, "avg", (56, 56))),
+    "pit_ti_224": (
+        dict(img_size=96),
+        TokenLayout(1, True, "token", (11, 11), patch=(96 / 11, 96 / 11)),
+    ),
+    "pit_ti_distilled_224": (
+        dict(img_size=96),
+        TokenLayout(2, True, "token", (11, 11), patch=(96 / 11, 96 / 11)),
+    ),
+    "swin_tiny_patch4_window7_224": ({}, TokenLayout(0, False, "avg", (56, 56), patch=(4, 4))),
     "crossvit_tiny_240": ({}, TokenLayout(1, True, "token", None)),
-    "mvitv2_small_cls": ({}, TokenLayout(1, True, "token", None)),
+    "mvitv2_small_cls": ({}, TokenLayout(1, True, "token", None, patch=(4, 4))),
     "cait_xxs24_224": (
         dict(img_size=48, depth=1),
-        TokenLayout(1, True, "token", (3, 3), late=True),
+        TokenLayout(1, True, "token", (3, 3), late=True, patch=P16),
     ),
     "tnt_s_patch16_224": (
         dict(img_size=(48, 96), depth=1),
-        TokenLayout(1, True, "token", (3, 6), late=True),
+        TokenLayout(1, True, "token", (3, 6), late=True, patch=P16),
     ),
     "volo_d1_224": (
         dict(img_size=(64, 128)),
@@ -53,7 +63,7 @@ def test_the_layout_of_tokens_is_that_of_the_architecture(name):
 
 def test_torchvisions_vit_has_one_class_token():
     model = torchvision.models.VisionTransformer(64, 16, 1, 3, 48, 96)
-    assert token_layout(model) == TokenLayout(1, True, "token", (4, 4))
+    assert token_layout(model) == TokenLayout(1, True, "token", (4, 4), patch=P16)
 
 
 def test_a_class_token_that_was_always_there_is_in_every_layer():

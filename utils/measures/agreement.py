@@ -31,9 +31,10 @@ def patch_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
         (6, torch.Size([2, 4, 1, 64]))
     """
     layout, found = token_layout(model), {}
+    size = images.shape[-2], images.shape[-1]
 
     def take(layer: str, weights: Tensor) -> None:
-        prefix = layout.prefix_in(weights.shape[-1])
+        prefix = layout.prefix_in(weights.shape[-1], size)
         rows = weights[:, :, :1] if layout.has_class_token and prefix else weights[:, :, prefix:]
         if len(weights) == len(images) and weights.shape[-1] >= prefix + 2:
             found[layer] = sparsity.patch_rows(rows, prefix)[0].double().cpu()

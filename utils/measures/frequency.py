@@ -1,12 +1,12 @@
 """Which spatial frequencies a network passes on: Fourier amplitudes of its feature maps."""
 
-import math
 from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 
-from ..probes.anatomy import token_layout
+from ..probes.anatomy import channel_axis, places
+from ..probes.channels import follow_channels
 from ..probes.hooks import refuse_compiled
 from .responses import check_range, float64, float_responses
 
@@ -107,8 +107,8 @@ def change_across_sub_blocks(model: nn.Module, images: Tensor) -> dict[str, dict
         0 for a low-pass filter, above it for a high-pass one.
 
     Raises:
-        ValueError: For a compiled model, one without such blocks, tokens that fill no square, NaN
-            or infinite features.
+        ValueError: For a compiled model, one without such blocks, tokens that fill no square of the
+            image, NaN or infinite features.
 
     Example:
         >>> import torch
@@ -120,19 +120,21 @@ def change_across_sub_blocks(model: nn.Module, images: Tensor) -> dict[str, dict
         {'attention': 6, 'mlp': 6}
     """
     refuse_compiled(model)
-    layout = token_layout(model)
+    follow_channels(model, images)
+    size = images.shape[-2], images.shape[-1]
     found: dict[str, dict[str, Tensor]] = {}
 
-    def highest(x: Tensor, kind: str) -> Tensor:
+    def highest(x: Tensor, kind: str, name: str) -> Tensor:
         """Δ log amplitude at 1.0π of what goes into or comes out of a sub-block [batch]."""
         if x.ndim == 3:
-            x = _as_maps(x[:, layout.prefix_in(x.shape[1]) :])
-        elif kind != "convolution" and x.shape[1] == x.shape[2]:  # channels last, as in Swin
-            x = x.movedim(-1, 1)
+            patches, grid, _ = places(model, name, x, size)
+            x = _as_maps(patches, grid)
+        elif kind != "convolution":
+            x = x.movedim(channel_axis(model, name, 4), 1)
         return delta_log_amplitude(x)[:, -1]
 
     def add(kind: str, name: str, before: Tensor, after: Tensor) -> None:
-        change = highest(after, kind) - highest(before, kind)
+        change = highest(after, kind, name) - highest(before, kind, name)
         found.setdefault(kind, {})[name] = change
 
     with ExitStack() as stack:
@@ -151,12 +153,14 @@ def change_across_sub_blocks(model: nn.Module, images: Tensor) -> dict[str, dict
     return found
 
 
-def _as_maps(patches: Tensor) -> Tensor:
+def _as_maps(patches: Tensor, grid: tuple[int, int]) -> Tensor:
     """Patches [batch, h², channels] as maps [batch, channels, h, h]."""
-    side = math.isqrt(patches.shape[1])
-    if side**2 != patches.shape[1]:
-        raise ValueError(f"{patches.shape[1]} patches fill no square: use square images.")
-    return patches.mT.unflatten(-1, (side, side))
+    if grid[0] != grid[1]:
+        raise ValueError(
+            f"{grid[0]} × {grid[1]} patches fill no square, and a spectrum is measured on squares: "
+            "use square images."
+        )
+    return patches.mT.unflatten(-1, grid)
 
 
 def _watch_transformer(stack: ExitStack, name: str, block: nn.Module, add) -> None:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from ..probes import ActivationRecorder
 from ..probes.anatomy import channel_axis, places, token_layout
+from ..probes.channels import follow_channels
 from ..probes.hooks import closest, refuse_compiled
 from .responses import check_range, float64, float_responses
 
@@ -34,7 +35,7 @@ def effective_receptive_field(
         layer: A module that puts out tokens [batch, tokens, channels] or maps [batch, channels, y,
             x].
         position: A token's number, prefix tokens included (0 is the class token), or (y, x) on the
-            grid of patches or of the map; None for its centre.
+            grid of patches that the images have, or of the map; None for its centre.
         channel_dim: The axis of the channels of a map, −1 for channels-last maps.
         batch: How many images are taken at a time.
 
@@ -63,11 +64,13 @@ def effective_receptive_field(
             f"{closest(layer, modules)}."
         )
     answers: list[Tensor] = []
+    size = images.shape[-2], images.shape[-1]
 
     def read(module, args, output):
         # Summed at once: an in-place layer may overwrite the output. Later calls do not count.
         if not answers:
-            answers.append(_at(output, position, layer, channel_dim, model).mean(-1).sum())
+            at = _at(output, position, layer, channel_dim, model, size)
+            answers.append(at.mean(-1).sum())
 
     field = torch.zeros((), dtype=torch.float64, device="cpu")
     handle = modules[layer].register_forward_hook(read)
@@ -98,7 +101,7 @@ def effective_receptive_field(
     return field / field.sum()
 
 
-def _at(output, position, layer: str, channel_dim: int, model: nn.Module) -> Tensor:
+def _at(output, position, layer: str, channel_dim: int, model: nn.Module, size) -> Tensor:
     """The channels of one position [batch, channels] of tokens or maps."""
     if not isinstance(output, Tensor) or output.ndim not in (3, 4):
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -111,14 +114,15 @@ def _at(output, position, layer: str, channel_dim: int, model: nn.Module) -> Ten
         tokens, prefix, grid = maps.flatten(1, 2), 0, (maps.shape[1], maps.shape[2])
     else:
         layout, tokens = token_layout(model), output  # [batch, tokens, channels]
-        prefix, grid = layout.prefix_in(tokens.shape[1]), layout.grid
+        prefix = layout.prefix_in(tokens.shape[1], size)
+        grid = layout.grid_in(tokens.shape[1] - prefix, size)
     if isinstance(position, int):
         number, exists = position, output.ndim == 3 and 0 <= position < tokens.shape[1]
     else:
-        if grid is None or prefix + grid[0] * grid[1] != tokens.shape[1]:
+        if grid is None:
             raise ValueError(
-                f"Layer {layer!r} puts out {tokens.shape[1]} tokens that do not fit the grid of "
-                "the model: give the number of a token as position."
+                f"Layer {layer!r} puts out {tokens.shape[1]} tokens that form no grid of patches "
+                f"of images of {size[0]} × {size[1]}: give the number of a token as position."
             )
         y, x = position if position is not None else (grid[0] // 2, grid[1] // 2)
         number, exists = prefix + y * grid[1] + x, 0 <= y < grid[0] and 0 <= x < grid[1]
@@ -299,10 +303,9 @@ def field_of(model: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, tupl
     """
     with torch.no_grad(), ActivationRecorder(model, layer) as record:
         model(images[:1])
-    _, grid, prefix = places(model, layer, record.outputs[layer])
-    y, x = grid[0] // 2, grid[1] // 2
-    axis = channel_axis(model, layer, 4)
-    position = (y, x) if record.outputs[layer].ndim == 4 else prefix + y * grid[1] + x
+    output, size = record.outputs[layer], (images.shape[-2], images.shape[-1])
+    follow_channels(model, images)
+    _, grid, _ = places(model, layer, output, size)
+    position, axis = (grid[0] // 2, grid[1] // 2), channel_axis(model, layer, output.ndim)
     field = effective_receptive_field(model, images, layer, position, channel_dim=axis)
-    rows, columns = images.shape[-2:]
-    return field, middle_of((y, x), grid, (rows, columns))
+    return field, middle_of(position, grid, size)

@@ -69,6 +69,8 @@ class ActivationRecorder(Probe):
         for layer in self._layers:
 
             def read(module, args, output, layer=layer):
+                if not self._counts_as_pass():
+                    return
                 if not isinstance(output, Tensor):
                     inner = ", ".join(f"{layer}.{name}" for name, _ in module.named_children())
                     raise TypeError(

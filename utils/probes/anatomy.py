@@ -1,12 +1,17 @@
 """What a model is made of: tokens, blocks, attention layers, activations, places in the image."""
 
 import inspect
-from dataclasses import dataclass
-from functools import cache
-from math import isqrt
+import re
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from math import ceil, floor, inf, isqrt, log, prod
+from types import CodeType
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .channels import channel_axis
 
 # Attributes of models whose class token joins only after some attention layers (CaiT, XCiT, VOLO,
 # ConViT) or whose inner attention never sees it (TNT).
@@ -17,6 +22,16 @@ LATE_CLASS_TOKEN = (
     "local_up_to_layer",
     "pixel_embed",
 )
+# What libraries call tokens, before "_token", "_tokens" or "_embedding".
+TOKENS = {
+    "class": ("cls", "class"),
+    "distillation": ("dist", "distill", "distillation"),
+    "register": ("reg", "register", "registers", "storage"),
+}
+NO_TOKENS = ("mask", "masked")  # stand for patches that are hidden in training
+_TOKEN = re.compile(r"(?:(.*?)_)?(tokens?|embedding|embed|emb)[_\d]*")
+
+Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -29,55 +44,112 @@ class TokenLayout:
         pool: How the head reads the tokens: "token", "avg", "map", …; None if the model does not
             say.
         grid: (rows, columns) of patches at the model's nominal image size; None if the model does
-            not say.
+            not say. An image of another shape has another grid: ask `grid_in`.
         late: Whether some attention layers see no prefix: ask `prefix_in`.
+        patch: (rows, columns) of pixels from one patch to the next; None if the model does not say.
 
     Example:
         >>> from utils.probes import TokenLayout
         >>> layout = TokenLayout(5, True, "token", (14, 14))  # a class token and four registers
         >>> layout.prefix_in(201)
         5
+        >>> TokenLayout(1, True, "token", (4, 4), patch=(16, 16)).grid_in(16, (32, 128))
+        (2, 8)
     """
 
     prefix: int
     has_class_token: bool
     pool: str | None
-    grid: tuple[int, int] | None
+    grid: Pair | None
     late: bool = False
+    patch: tuple[float, float] | None = None
 
-    def prefix_in(self, tokens: int) -> int:
-        """How many of a layer's tokens are prefix tokens.
+    def prefix_in(self, tokens: int, size: Pair | None = None) -> int:
+        """How many of a layer's tokens are prefix tokens: all, or none where they have not joined.
 
-        In a `late` model all or none: `grid` decides or, where it is unknown, whether the rest is a
-        square.
+        None are where the patches of the image are as many as the tokens, as in a patch embedding;
+        in a `late` model also where the number is another.
 
         Args:
             tokens: How many tokens the layer has: the length of a map's key axis.
+            size: (rows, columns) of the image; None for the nominal ones and, in a model that does
+                not say them, for a square.
 
         Returns:
             Their number, 0 … prefix.
 
         Raises:
-            ValueError: If the rest is a square neither with nor without the prefix.
+            ValueError: In a late model whose grid is not known, if the rest is one neither with nor
+                without the prefix.
         """
-        if not self.late:
+        if size is None and not self.late:
             return self.prefix
-        if self.grid:
-            return self.prefix if tokens - self.prefix == self.grid[0] * self.grid[1] else 0
+        known = [prod(grid) for grid in self._grids(size)]
+        for patches in known:
+            if tokens in (patches, patches + self.prefix):
+                return tokens - patches
+        if known or not self.late:
+            return 0 if self.late else self.prefix
         for prefix in (0, self.prefix):
-            if isqrt(tokens - prefix) ** 2 == tokens - prefix:
+            if self.grid_in(tokens - prefix, size):
                 return prefix
         raise ValueError(
             f"Whether {self.prefix} of {tokens} tokens are prefix tokens cannot be told, for the "
             "model does not say its grid of patches: use square images."
         )
 
+    def grid_in(self, patches: int, size: Pair | None = None) -> Pair | None:
+        """Which grid a number of patches fills: that of the image, whatever the nominal one.
+
+        Args:
+            patches: How many there are, without the prefix.
+            size: (rows, columns) of the image, as for `prefix_in`.
+
+        Returns:
+            (rows, columns); None where they fill none, or two equally well.
+        """
+        grids = [grid for grid in self._grids(size) if prod(grid) == patches]
+        if size and not self.patch:
+            grids = [grid for grid in grids if _misfit(grid, size) is not None]
+        if grids:
+            return grids[0]
+        if size is None:
+            side = isqrt(max(patches, 0))
+            return (side, side) if side**2 == patches > 0 else None
+        # Patches of a later stage, or of a model that does not say their size.
+        height, width = self.patch or (1, 1)
+        shape = size[0] / height, size[1] / width
+        every = [(rows, patches // rows) for rows in range(1, patches + 1) if not patches % rows]
+        fit = sorted((far, grid) for grid in every if (far := _misfit(grid, shape)) is not None)
+        return fit[0][1] if fit and (len(fit) == 1 or fit[0][0] < fit[1][0] - 1e-9) else None
+
+    def _grids(self, size: Pair | None) -> list[Pair]:
+        """The grids that the patch embedding may make of an image, the likeliest first."""
+        found = []
+        if size and self.patch:
+            sides = [side / patch for side, patch in zip(size, self.patch, strict=True)]
+            found = [tuple(map(int, map(near, sides))) for near in (floor, ceil, round)]
+        return [*found, *([self.grid] if self.grid else [])]  # a model may bring images to its size
+
+
+def _misfit(grid: Pair, size: tuple[float, float]) -> float | None:
+    """How far from square the patches of a grid are; None if no square patches make that grid."""
+    sides = [*zip(grid, size, strict=True)]
+    exact = [side / count for count, side in sides]
+    less = [side / (count + 1) for count, side in sides]  # rest cut off: larger than this
+    more = [side / (count - 1) if count > 1 else inf for count, side in sides]  # or filled up
+    possible = max(less) < min(exact) or max(exact) < min(more)
+    return abs(log(exact[0] / exact[1])) if possible else None
+
 
 def token_layout(model: nn.Module) -> TokenLayout:
-    """Read off a timm or torchvision model how many prefix tokens it has and what they are.
+    """Read off a model how many prefix tokens it has and what they are.
 
     Correct for distilled models (2 prefix tokens), registers with and without a class token, and
-    models without tokens (prefix 0). Explained in chapter 3.
+    models without tokens (prefix 0), also within a wrapper (`nn.Sequential(Normalize(…), model)`,
+    `nn.DataParallel`, a module of one's own). Tokens are known by the names that timm,
+    torchvision, transformers, open_clip and DINO give them; `num_prefix_tokens` of a model is
+    believed. Explained in chapter 3.
 
     Args:
         model: The model, which is not run.
@@ -85,43 +157,164 @@ def token_layout(model: nn.Module) -> TokenLayout:
     Returns:
         The layout of its tokens.
 
+    Raises:
+        ValueError: For token parameters under another name, and for models within one whose tokens
+            differ.
+
     Example:
         >>> import timm
         >>> from utils.probes import token_layout
         >>> model = timm.create_model("vit_tiny_patch16_224", img_size=48, depth=2)
-        >>> token_layout(model)
-        TokenLayout(prefix=1, has_class_token=True, pool='token', grid=(3, 3), late=False)
+        >>> layout = token_layout(model)
+        >>> layout.prefix, layout.has_class_token, layout.grid
+        (1, True, (3, 3))
     """
-    tokens = {"class": 0, "dist": 0, "reg": 0}
-    for path, parameter in model.named_parameters():
-        # cls_token, class_token, and CrossViT's and CoaT's cls_token_0, cls_token1.
-        name = path.rpartition(".")[2].rstrip("_0123456789").replace("cls", "class")
-        kind = name.removesuffix("_token")
-        if name.endswith("_token") and kind in tokens and parameter.ndim >= 2:
-            tokens[kind] = parameter.shape[-2]
-    has_class_token = tokens["class"] > 0
-    prefix = getattr(model, "num_prefix_tokens", sum(tokens.values()))
-    pool = getattr(model, "global_pool", None)
-    if not isinstance(pool, str):
-        pool = "token" if has_class_token else None
-    late = any(hasattr(model, name) for name in LATE_CLASS_TOKEN)
-    return TokenLayout(prefix, has_class_token, pool, _grid(model), late)
+    parts = _with_tokens(model) or {"": model}
+    layouts = {}
+    for name, part in parts.items():
+        others = (each for each in parts.values() if each is not part)
+        elsewhere = {module for other in others for module in other.modules()}
+        layouts[name or type(model).__name__] = _layout(
+            part, name, [module for module in model.modules() if module not in elsewhere]
+        )
+    if len({*layouts.values()}) > 1:  # stages of a pyramid, say
+        layouts = {name: replace(each, grid=None, patch=None) for name, each in layouts.items()}
+    if len({*layouts.values()}) > 1:
+        (one, first), *others = layouts.items()
+        other, second = next(each for each in others if each[1] != first)
+        raise ValueError(
+            f"{type(model).__name__} holds models whose tokens differ ({one} has {first.prefix} "
+            f"prefix tokens, {other} {second.prefix}): give one of them."
+        )
+    return next(iter(layouts.values()))
 
 
-def _grid(model: nn.Module) -> tuple[int, int] | None:
-    for name in ("patch_embed", "pixel_embed"):
-        if grid := getattr(getattr(model, name, None), "grid_size", None):
-            return tuple(grid)
+def _with_tokens(model: nn.Module, path: str = "") -> dict[str, nn.Module]:
+    """The outermost modules that know something of tokens, by name: the models in a wrapper."""
+    if _own_tokens(model, path) or _knows(model):
+        return {path: model}
+    found = {}
+    for name, child in model.named_children():
+        found |= _with_tokens(child, f"{path}.{name}" if path else name)
+    return found
+
+
+def _knows(model: nn.Module) -> bool:
+    named = any(hasattr(model, name) for name in (*LATE_CLASS_TOKEN, "num_prefix_tokens"))
+    return named or _grid(model)[0] is not None
+
+
+def _own_tokens(module: nn.Module, path: str) -> list[tuple[str | None, str, int]]:
+    """(kind, name, number) of the token parameters that are a module's own; None if unknown."""
+    found = []
+    for name, parameter in module.named_parameters(recurse=False):
+        # A list of parameters, or an nn.Embedding of known tokens, is named by what holds it.
+        listed, embedding = name.isdigit(), isinstance(module, nn.Embedding)
+        name = path.rpartition(".")[2] if listed or embedding else name
+        if not (match := _TOKEN.fullmatch(name.lower())):
+            continue
+        word, noun = (match[1] or "").rpartition("_")[2], match[2]
+        number = parameter.shape[-2] if parameter.ndim > 1 else 1
+        kind = next((kind for kind, words in TOKENS.items() if word in words), None)
+        if noun.startswith("token"):
+            if word not in NO_TOKENS and (kind or not embedding):
+                found.append((kind, name, number))
+        elif kind and number == 1:  # class_embedding, but no table of the classes
+            found.append((kind, name, number))
+    return found
+
+
+def _layout(part: nn.Module, path: str, around: list[nn.Module]) -> TokenLayout:
+    """The layout of a model that may be part of a larger one, with what is around it."""
+    counts, unknown, owner = dict.fromkeys(TOKENS, 0), [], None
+    for where, module in part.named_modules(prefix=path):
+        for kind, name, number in _own_tokens(module, where):
+            if kind is None:
+                unknown.append(name)
+                continue
+            counts[kind] = max(counts[kind], number)
+            owner = owner or (module if kind == "class" else None)
+    stated, known = getattr(part, "num_prefix_tokens", None), sum(counts.values())
+    if unknown and stated in (None, known):
+        raise ValueError(
+            f"{type(part).__name__} has tokens of an unknown kind ({', '.join(unknown[:3])}), so "
+            "which of its tokens are patches cannot be told: set its num_prefix_tokens to the "
+            "number of all tokens before the patches."
+        )
+    pools = (vars(module).get("global_pool") for module in around)
+    pool = next((each for each in pools if isinstance(each, str)), None)
+    pool = pool or ("token" if owner else None)
+    late = any(hasattr(part, name) for name in LATE_CLASS_TOKEN)
+    late = late or (owner is not None and _joins_late(owner, around))
+    grid, patch = _grid(part)
+    prefix = known if stated is None else stated
+    return TokenLayout(prefix, owner is not None, pool, grid, late, patch)
+
+
+def _joins_late(owner: nn.Module, modules: list[nn.Module]) -> bool:
+    """Whether attention comes before the module whose own the class token is."""
+    for module in modules:
+        if module is owner or _is_attention(module):
+            return module is not owner
+    return False
+
+
+def _grid(model: nn.Module) -> tuple[Pair | None, tuple[float, float] | None]:
+    """The nominal grid of patches and the pixels from one to the next, as far as a model says."""
+    for name in ("patch_embed", "pixel_embed", "patch_embeddings"):
+        embed = getattr(model, name, None)
+        image = _first_pair(embed, "img_size", "image_size")
+        grid = _first_pair(embed, "grid_size", "patches_resolution")
+        proj = getattr(embed, "proj", embed)
+        patch = proj.stride if isinstance(proj, nn.Conv2d) else _first_pair(embed, "patch_size")
+        if embed is not None and (grid or patch):
+            break
     position = getattr(model, "pos_embed", None)
-    if isinstance(position, torch.Tensor) and position.ndim == 4:  # VOLO: [1, rows, columns, width]
-        return position.shape[1], position.shape[2]
-    image, patch = (getattr(model, name, None) for name in ("image_size", "patch_size"))
-    if isinstance(image, int) and isinstance(patch, int):  # torchvision
-        return image // patch, image // patch
+    if grid is None and isinstance(position, Tensor) and position.ndim == 4:
+        return (position.shape[1], position.shape[2]), None  # VOLO: [1, rows, columns, width]
+    if not (grid or patch):  # torchvision, open_clip
+        image, patch = _first_pair(model, "image_size"), _first_pair(model, "patch_size")
+        patch = image and patch
+    if image and grid:
+        return grid, (image[0] / grid[0], image[1] / grid[1])
+    if image and patch:
+        return (image[0] // patch[0], image[1] // patch[1]), patch
+    return grid, patch
+
+
+def _first_pair(owner: object, *names: str) -> Pair | None:
+    """(rows, columns) of the first attribute that is a whole number or two."""
+    for value in (getattr(owner, name, None) for name in names):
+        value = (value, value) if isinstance(value, int) else value
+        if isinstance(value, tuple | list) and [*map(type, value)] == [int, int]:
+            return tuple(value)
     return None
 
 
 ATTENTION_CALLS = {"softmax", "scaled_dot_product_attention", "multi_head_attention_forward"}
+_KERNELS = (torch.softmax, F.softmax, F.scaled_dot_product_attention)
+
+
+def _names(code: CodeType) -> set[str]:
+    """The names that code uses, in the functions and comprehensions within it too."""
+    inner = [_names(each) for each in code.co_consts if isinstance(each, CodeType)]
+    return set(code.co_names).union(*inner)
+
+
+def _attends(thing: object, depth: int = 4) -> bool:
+    """Whether something is a kernel, or a function that names one or calls a function that does."""
+    if not callable(thing) or not depth:
+        return False
+    if thing in _KERNELS:
+        return True
+    if isinstance(thing, partial):
+        return _attends(thing.func, depth)
+    if not inspect.isfunction(thing):
+        return False
+    names = _names(thing.__code__)
+    used = [thing.__globals__.get(name) for name in names]
+    used += inspect.getclosurevars(thing).nonlocals.values()
+    return bool(names & ATTENTION_CALLS) or any(_attends(each, depth - 1) for each in used)
 
 
 @cache
@@ -132,15 +325,21 @@ def _calls_attention(kind: type[nn.Module]) -> bool:
         if isinstance(method, staticmethod | classmethod):
             method = method.__func__
         method = inspect.unwrap(method)
-        if not inspect.isfunction(method) or method is vars(nn.Module).get(name):
-            continue
-        used = set(method.__code__.co_names)
-        helpers = [method.__globals__.get(name) for name in used]
-        for helper in filter(inspect.isfunction, helpers):
-            used.update(helper.__code__.co_names)
-        if used & ATTENTION_CALLS:
+        inherited = method is vars(nn.Module).get(name)
+        if inspect.isfunction(method) and not inherited and _attends(method):
             return True
     return False
+
+
+def _is_attention(module: nn.Module) -> bool:
+    kind: type[nn.Module] = type(module)
+    if isinstance(module, nn.MultiheadAttention):
+        return True
+    if kind.__module__.startswith("torch.nn."):
+        return False
+    own = any(isinstance(child, nn.Softmax) for child in module.children())
+    own = own or any(map(_attends, vars(module).values()))  # functions that it was given
+    return own or _calls_attention(kind)  # type: ignore[arg-type]  # a class can be hashed
 
 
 def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -162,19 +361,11 @@ def attention_layers(model: nn.Module) -> dict[str, nn.Module]:
         >>> list(attention_layers(model))
         ['blocks.0.attn', 'blocks.1.attn']
     """
-    layers = {}
-    for name, module in model.named_modules():
-        kind: type[nn.Module] = type(module)
-        library = kind.__module__.startswith("torch.nn.")
-        if isinstance(module, nn.MultiheadAttention) or (
-            not library
-            and (
-                _calls_attention(kind)  # type: ignore[arg-type]  # a class can be hashed
-                or any(isinstance(child, nn.Softmax) for child in module.children())
-            )
-        ):
-            layers[name or kind.__name__] = module
-    return layers
+    return {
+        name or type(module).__name__: module
+        for name, module in model.named_modules()
+        if _is_attention(module)
+    }
 
 
 # Activation functions whose rectified output can be read as a rate; sigmoids and softmaxes gate.
@@ -259,37 +450,16 @@ def middle_block(model: nn.Module) -> tuple[str, tuple[str, ...]] | None:
     return min(found, key=lambda each: each[0])[1:] if found else None
 
 
-def channel_axis(model: nn.Module, layer: str, ndim: int) -> int:
-    """Along which axis of a layer's output its channels lie.
-
-    Args:
-        model: The model that the layer is part of.
-        layer: The name of the layer.
-        ndim: How many axes its output has.
-
-    Returns:
-        1 for feature maps [batch, channels, rows, columns], −1 for tokens [batch, tokens, channels]
-        and channels-last maps [batch, rows, columns, channels].
-    """
-    if ndim != 4:
-        return -1
-    path = layer.split(".")
-    for depth in range(len(path), 0, -1):  # the layer, then what it is part of
-        inner = list(model.get_submodule(".".join(path[:depth])).modules())
-        if any(isinstance(module, nn.Conv2d | nn.BatchNorm2d) for module in inner):
-            return 1
-        if any(type(module) in (nn.Linear, nn.LayerNorm) for module in inner):
-            return -1
-    return 1
-
-
-def places(model: nn.Module, layer: str, output: Tensor) -> tuple[Tensor, tuple[int, int], int]:
+def places(
+    model: nn.Module, layer: str, output: Tensor, size: Pair | None = None
+) -> tuple[Tensor, Pair, int]:
     """A layer's output place by place, with the grid of places.
 
     Args:
         model: The model that the layer is part of.
         layer: The name of the layer.
         output: What it put out: tokens [batch, tokens, channels] or maps with four axes.
+        size: (rows, columns) of the images; None for the model's nominal ones.
 
     Returns:
         The output [batch, rows · columns, channels] without prefix tokens, the grid (rows,
@@ -302,10 +472,9 @@ def places(model: nn.Module, layer: str, output: Tensor) -> tuple[Tensor, tuple[
         maps = output.movedim(channel_axis(model, layer, 4), -1)
         return maps.flatten(1, 2), (maps.shape[1], maps.shape[2]), 0
     layout = token_layout(model)
-    prefix = layout.prefix_in(output.shape[1]) if output.ndim == 3 else 0
-    count = output.shape[1] - prefix
-    grid = layout.grid or (isqrt(count), isqrt(count))
-    if output.ndim != 3 or grid[0] * grid[1] != count:
+    prefix = layout.prefix_in(output.shape[1], size) if output.ndim == 3 else 0
+    grid = layout.grid_in(output.shape[1] - prefix, size) if output.ndim == 3 else None
+    if grid is None:
         raise ValueError(
             f"The output of {layer!r}, {tuple(output.shape)}, has no places in the image: it is "
             "neither a map nor the tokens of a grid."

@@ -10,7 +10,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from .anatomy import attention_layers, token_layout
+from .anatomy import TokenLayout, attention_layers, token_layout
 from .attention_reader import AttentionReader
 from .hooks import Layer, Probe, select
 
@@ -36,6 +36,7 @@ class _Call:
     layer: str
     module: nn.Module
     shape: torch.Size  # of its input
+    queries: int = 0  # of the softmax that is being read
 
 
 class AttentionProbe(Probe):
@@ -109,6 +110,13 @@ class AttentionProbe(Probe):
         super()._start()
         self.skipped: dict[str, str] = {}
         self._running: list[_Call] = []
+        self._size: tuple[int, int] | None = None  # of the images of the running pass
+        self._layout: TokenLayout | None = None
+
+    @property
+    def _tokens(self) -> TokenLayout:
+        self._layout = self._layout or token_layout(self.model)  # not asked for all rows
+        return self._layout
 
     def _reader(self) -> AttentionReader:
         # Made on entering and gone on leaving: it refers to the probe, and a probe that referred
@@ -120,13 +128,13 @@ class AttentionProbe(Probe):
         found = attention_layers(self.model)
         if not found:
             raise ValueError(
-                f"{owner} is a model without attention maps: none of its layers calls a softmax or "
-                "an attention kernel (convolutions and linear attention do not)."
+                f"{owner} is a model without attention maps: the code of its layers names no "
+                "softmax and no attention kernel (that of convolutions and linear attention does "
+                "not)."
             )
         self._layers = list(found)
         if self.layers is not None:
             self._layers = select(found, self.layers, owner, numbered=True)
-        self._tokens = token_layout(self.model)
         if self.rows == "class" and not self._tokens.has_class_token:
             raise ValueError(
                 f'{owner} has no class token, so there is no class row: ask for rows="all".'
@@ -144,6 +152,8 @@ class AttentionProbe(Probe):
             module = found[layer]
 
             def enter(module, args, kwargs, layer=layer):
+                if not self._counts_as_pass():
+                    return
                 self._called(layer)
                 tensors = (a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
                 shape = next((tensor.shape for tensor in tensors), torch.Size())
@@ -152,6 +162,8 @@ class AttentionProbe(Probe):
                     mode.__enter__()
 
             def leave(module, args, output):
+                if not self._counts_as_pass():
+                    return
                 if self._running and self._running[-1].module is module:
                     self._running.pop()
                     if not self._running:
@@ -162,6 +174,17 @@ class AttentionProbe(Probe):
                 module.register_forward_hook(leave, always_call=True),
             ):
                 stack.callback(handle.remove)
+
+    def _begin(self, module: nn.Module, args: tuple) -> None:
+        super()._begin(module, args)
+        images = next((a for a in args if isinstance(a, Tensor) and a.ndim == 4), None)
+        if images is not None and self._counts_as_pass():
+            self._size = images.shape[2], images.shape[3]
+
+    def _end(self, module: nn.Module, args: tuple, output: Any) -> None:
+        super()._end(module, args, output)
+        if self._counts_as_pass():
+            self._size = None
 
     def _leave_all(self, mode: AttentionReader) -> None:
         # An interrupt (not an Exception) skips the forward hooks.
@@ -196,17 +219,19 @@ class AttentionProbe(Probe):
         """
         call = self._running[-1]
         *_, queries, keys = shape
+        call.queries = queries
         reason = NO_MAP.get(type(call.module).__name__)
         if reason is None and len(call.shape) == 3 and len(shape) == 4 and queries == keys:
             # [batch, tokens, width] read as [batch, heads, width / heads, width / heads]
-            _, tokens, width = call.shape
+            batch, tokens, width = call.shape
+            tokens = batch if shape[0] == tokens != batch else tokens  # sequence first
             if shape[1] * keys == width and keys != tokens and inner in (None, tokens):
                 reason = CHANNELS
         rows = self.rows
         if rows == "class":
             # A single query is the class token itself (class attention) or a pooling query.
             rows = slice(0, 1)
-            if reason is None and queries > 1 and not self._tokens.prefix_in(queries):
+            if reason is None and queries > 1 and not self._tokens.prefix_in(queries, self._size):
                 reason = 'it has no class token among its queries (ask for rows="all")'
         elif not range(queries)[rows]:
             reason = f"{rows} selects none of its {queries} queries"
@@ -220,10 +245,13 @@ class AttentionProbe(Probe):
         `strides` of the scores or keys tell heads from windows where both are equally many.
         """
         call = self._running[-1]
+        heads = _heads(call.module)
         batch = call.shape[0] if call.shape else len(weights)
-        owner = call.module
-        heads = getattr(owner, "num_heads", getattr(owner, "heads", getattr(owner, "n_heads", 0)))
         if weights.ndim == 3:  # [batch · heads, queries, keys]
+            if len(call.shape) == 3 and batch == call.queries != call.shape[1]:  # sequence first
+                second, maps = call.shape[1], len(weights)
+                fits = maps % (second * heads) == 0 if heads else maps % batch and not maps % second
+                batch = second if fits else batch
             folded = len(weights) != batch and len(weights) % batch == 0
             weights = weights.unflatten(0, (batch, -1)) if folded else weights.unsqueeze(1)
         elif weights.ndim == 5:  # [batch, heads, windows, …] or [batch, windows, heads, …]
@@ -235,6 +263,13 @@ class AttentionProbe(Probe):
             # [batch · heads, windows, queries, keys]
             weights = weights.unflatten(0, (batch, heads)).transpose(1, 2).flatten(0, 1)
         self._deliver(call.layer, weights.detach())
+
+
+def _heads(layer: nn.Module) -> int:
+    """How many heads a layer says that it has; 0 if it does not."""
+    names = ("num_heads", "heads", "n_heads", "num_attention_heads", "nhead", "n_head")
+    said = (getattr(layer, name, None) for name in names)
+    return next((heads for heads in said if isinstance(heads, int)), 0)
 
 
 @torch.no_grad()

@@ -24,7 +24,9 @@ class AttentionReader(TorchFunctionMode):
             `strides` are those of the scores or keys.
         skip: `skip(reason)` is told of a softmax that is no map from queries to keys.
         edit: `edit(weights, strides)` returns what the model goes on with in place of the chosen
-            rows, before dropout, or None to leave them as they are. Without it nothing is changed.
+            rows, before dropout, or None to leave them as they are. Without it nothing is changed:
+            where gradients are recorded, not even the kernel, for gradient checkpointing compares
+            what it computes twice.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class AttentionReader(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.choose, self.deliver, self.skip = choose, deliver, skip
+        self.edits = edit is not None
         self.edit = edit or (lambda weights, strides: None)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -66,7 +69,7 @@ class AttentionReader(TorchFunctionMode):
         rows = self.choose(shape, query.shape[-1])
         if rows is None:
             return kernel()
-        everything = rows == slice(None)
+        everything = rows == slice(None) and (self.edits or not torch.is_grad_enabled())
         output = None
         if not everything:
             output, query, key = kernel(), query.detach(), key.detach()
@@ -74,7 +77,8 @@ class AttentionReader(TorchFunctionMode):
         if torch.is_autocast_enabled(device):  # what the kernel would see
             dtype = torch.get_autocast_dtype(device)
             query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-        with torch.autocast(device, enabled=False):
+        recorded = everything and torch.is_grad_enabled()
+        with torch.autocast(device, enabled=False), torch.set_grad_enabled(recorded):
             if is_causal:
                 attn_mask = torch.ones(shape[-2:], dtype=torch.bool, device=query.device).tril()
             if attn_mask is not None and attn_mask.shape[-2] > 1:
@@ -101,7 +105,9 @@ class AttentionReader(TorchFunctionMode):
             return weights
         rows = self.choose(weights.shape, None)
         if rows is not None:
-            with torch.autocast(weights.device.type, enabled=False):
+            recorded = self.edits and torch.is_grad_enabled()
+            device = weights.device.type
+            with torch.autocast(device, enabled=False), torch.set_grad_enabled(recorded):
                 # A copy, in float32 at least: the layer may go on to change its own in place.
                 scores = (kwargs["input"] if "input" in kwargs else args[0])[..., rows, :]
                 wide = torch.promote_types(weights.dtype, torch.float32)
@@ -118,9 +124,15 @@ class AttentionReader(TorchFunctionMode):
         # nn.MultiheadAttention: ask for the weights of each head, and answer as it was asked.
         given = MULTI_HEAD.bind(*args, **kwargs)
         given.apply_defaults()
+        plain = given.args, given.kwargs
         asked, averaged = (given.arguments[n] for n in ("need_weights", "average_attn_weights"))
+        drops = given.arguments["training"] and given.arguments["dropout_p"] > 0
+        beside = not self.edits and (torch.is_grad_enabled() or drops)
         given.arguments.update(need_weights=True, average_attn_weights=False)
-        output, weights = func(*given.args, **given.kwargs)  # [(batch,) heads, queries, keys]
+        if beside:
+            given.arguments.update(dropout_p=0.0)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not beside):
+            output, weights = func(*given.args, **given.kwargs)  # [(batch,) heads, queries, keys]
         batched = weights if weights.ndim == 4 else weights[None]
         rows = self.choose(batched.shape, None)
         if rows is not None:
@@ -132,6 +144,8 @@ class AttentionReader(TorchFunctionMode):
             if edited is not None:
                 batched[..., rows, :] = edited.to(weights.dtype)
                 output = _attended(weights, given.arguments)
+        if beside:
+            return func(*plain[0], **plain[1])
         if not asked:
             return output, None
         return output, weights.mean(-3) if averaged else weights

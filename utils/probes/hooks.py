@@ -1,6 +1,7 @@
 """Placing hooks on a model and removing them, and finding the layers that somebody means."""
 
 import difflib
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -161,7 +162,8 @@ class Probe(ABC):
     A subclass places its hooks in `_place`, and hands each tensor to `_deliver`. Every hook comes
     off on leaving, after an exception too. Values are detached. A layer that is read a second time
     in one forward pass is named with "#2", a third time with "#3"; several forward passes are
-    concatenated along the batch.
+    concatenated along the batch. The passes are those of the thread that entered the block; what
+    gradient checkpointing computes a second time is no pass.
 
     Args:
         model: The model whose forward passes are read.
@@ -188,7 +190,8 @@ class Probe(ABC):
         self._layers: list[str] = []
         self._read: set[str] = set()
         self._counts: Counter[str] = Counter()
-        self._inside, self._ran = False, False
+        self._inside, self._ran, self._elsewhere = False, False, False
+        self._thread = threading.get_ident()
 
     def __repr__(self) -> str:
         asked = "all layers" if self.layers is None else listed(map(shown, self.layers))
@@ -218,7 +221,22 @@ class Probe(ABC):
     def __exit__(self, kind, error, trace) -> None:
         self._stack.close()
         if kind is None:
+            if self._elsewhere:
+                raise RuntimeError(
+                    f"{type(self.model).__name__} ran in another thread than the one that entered "
+                    f"{type(self).__name__}, as nn.DataParallel on several GPUs has it run: use it "
+                    "in one thread, or a copy of the model and a probe in each."
+                )
             self._check()
+
+    def _counts_as_pass(self) -> bool:
+        """Whether what a hook sees is to be read: every hook asks first."""
+        if torch._C._current_graph_task_id() != -1:  # gradient checkpointing, within backward
+            return False
+        if threading.get_ident() != self._thread:
+            self._elsewhere = True
+            return False
+        return True
 
     @abstractmethod
     def _place(self, stack: ExitStack) -> None:
@@ -229,11 +247,13 @@ class Probe(ABC):
         """Raise if a layer that was asked for has not been read."""
 
     def _begin(self, module: nn.Module, args: tuple) -> None:
-        self._inside = self._ran = True
-        self._counts.clear()
+        if self._counts_as_pass():
+            self._inside = self._ran = True
+            self._counts.clear()
 
     def _end(self, module: nn.Module, args: tuple, output: Any) -> None:
-        self._inside = False
+        if self._counts_as_pass():
+            self._inside = False
 
     def _silent(self) -> list[str]:
         """The layers that were asked for and not read; RuntimeError if no forward pass ran."""
