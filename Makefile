@@ -3,13 +3,14 @@ PYTHON := .venv/bin/python
 WANTED := $(shell cat pyproject.toml requirements.txt constraints.txt | cksum | cut -d' ' -f1)
 INSTALLED := .venv/installed-$(WANTED)
 
-.PHONY: help book test test-quick test-faults test-lowest lint lab coursework serve bench clean env
+.PHONY: help book test test-quick test-faults test-lowest lint lab coursework links serve bench clean env
 
 help:
 	@echo "make book         render the book into _build/html (quick when nothing changed)"
 	@echo "make test         run the unit tests, every chapter, and the page tests"
 	@echo "make lab          open the chapters in JupyterLab"
 	@echo "make coursework   write editions for students and instructors, and autograders"
+	@echo "make links        ask every link of the book whether it still leads somewhere"
 	@echo "make serve        show the rendered book on http://localhost:8000"
 	@echo "make lint         check style and types"
 	@echo "make test-quick   run the unit tests that are not slow, in a minute and a half"
@@ -58,6 +59,10 @@ lab: $(INSTALLED)
 
 coursework: $(INSTALLED)
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m utils.book.coursework make
+
+links: book
+	@PYTHONPATH=. $(PYTHON) -c "from jupyter_book.cli.main import main; main()" \
+		build --builder linkcheck .
 
 serve: book
 	@$(PYTHON) -m http.server 8000 --bind localhost --directory _build/html

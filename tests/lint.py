@@ -5,7 +5,8 @@ Longer than two screens because the rules are many, though each is short.
 The conventions, for authors:
 
 - The title begins with the number in the file's name: `2_1_visual_system` with `# 2.1 `.
-- The first code cell is `utils.book.runtime.SETUP_CELL`, letter for letter, tagged `hide-input`.
+- The first code cell is `utils.book.runtime.SETUP_CELL`, letter for letter, with
+  its metadata; `python -m utils.book.runtime` writes both.
 - A code cell has at most 15 lines, the check of an exercise 25; blank lines, comments and imports
   do not count.
 - A cell that draws has `mystnb.image.alt` in its metadata: what is seen, in 40 characters or more,
@@ -33,7 +34,7 @@ import ast
 import re
 
 from utils.book.grading import ANSWER, PARTS, parsed, tags, worth
-from utils.book.runtime import SETUP_CELL
+from utils.book.runtime import SETUP_CELL, SETUP_METADATA
 
 MOST_LINES, MOST_OF_A_CHECK = 15, 25
 SHORTEST_ALT = 40
@@ -85,7 +86,8 @@ def setup_faults(notebook) -> list[str]:
     cells = code_cells(notebook)
     if not cells or cells[0].source.strip() != SETUP_CELL.strip():
         return ["The first code cell is not the set-up cell (utils.book.runtime.SETUP_CELL)."]
-    return [] if "hide-input" in tags(cells[0]) else ["The set-up cell is not tagged hide-input."]
+    same = dict(cells[0].metadata) == SETUP_METADATA
+    return [] if same else ["The set-up cell is not folded as utils.book.runtime says."]
 
 
 def length_faults(notebook) -> list[str]:

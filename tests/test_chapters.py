@@ -71,4 +71,4 @@ def test_the_set_up_cell_fetches_this_version_from_the_repository_of_the_book():
         "version"
     ]
     url = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
-    assert f'URL, VERSION = "{url}", "{version}"' in SETUP_CELL
+    assert f'URL, VERSION = "{url}", "v{version}"' in SETUP_CELL

@@ -3,7 +3,7 @@ import nbformat
 import pytest
 
 from utils.book.grading import worth
-from utils.book.runtime import SETUP_CELL
+from utils.book.runtime import SETUP_CELL, SETUP_METADATA
 
 ALT = "A line that rises from the lower left to the upper right corner."
 
@@ -64,7 +64,12 @@ def exercise(place=1, **changes):
 def chapter(*cells, exercises=3, title="# 7 Seven"):
     parts = [cell for place in range(1, exercises + 1) for cell in exercise(place)]
     return nbformat.v4.new_notebook(
-        cells=[text(title), code(SETUP_CELL, "hide-input"), *cells, *parts],
+        cells=[
+            text(title),
+            nbformat.v4.new_code_cell(SETUP_CELL, metadata=SETUP_METADATA),
+            *cells,
+            *parts,
+        ],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
     )
 
@@ -118,7 +123,7 @@ def test_a_good_chapter_has_no(rule):
     ("rule", "notebook", "says"),
     [
         (lint.setup_faults, changed(lambda n: n.cells.pop(1)), "not the set-up cell"),
-        (lint.setup_faults, changed(lambda n: n.cells[1].metadata.clear()), "hide-input"),
+        (lint.setup_faults, changed(lambda n: n.cells[1].metadata.clear()), "not folded as"),
         (lint.length_faults, chapter(code("\n".join(["x = 1"] * 16))), "16 lines"),
         (lint.alt_faults, chapter(code("plt.plot(x)")), "needs an alt text"),
         (lint.alt_faults, chapter(drawing("A line.")), "needs an alt text"),

@@ -21,6 +21,7 @@ import pandas as pd
 
 from experiments.engine.files import NotWritten, alone, replace
 from utils import edition
+from utils.fetching import at_hand
 
 RESULTS = edition.folder("results")
 RUNGLESS = ("v1", "convolution")  # experiments that need no models and no images
@@ -82,10 +83,11 @@ def _check(record) -> None:
 
 def file_of(name: str, rung: str, loss: float | None = None, out: Path = RESULTS) -> Path:
     """Where the table of an experiment is, or is to be."""
-    if name in RUNGLESS:
-        return out / f"{name}.csv"
     ending = "csv.gz" if edition.SECOND else "csv"
-    return out / rung / f"{name}{'' if loss is None else f'-loss-{loss}'}.{ending}"
+    at_loss = "" if loss is None else f"-loss-{loss}"
+    file = out / f"{name}.csv" if name in RUNGLESS else out / rung / f"{name}{at_loss}.{ending}"
+    at_hand(record_file(file))
+    return at_hand(file)
 
 
 def recorded(file: Path) -> dict[str, dict]:

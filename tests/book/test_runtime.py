@@ -1,6 +1,7 @@
 """The set-up of a run: the chapters' first cell, the device, the seeds, what gets installed."""
 
 import importlib.metadata
+import json
 import random
 import subprocess
 import sys
@@ -8,11 +9,13 @@ import tomllib
 import types
 from pathlib import Path
 
+import nbformat
 import numpy
 import pytest
 import torch
 
-from utils.book import runtime
+from utils import fetching
+from utils.book import launch, runtime
 
 STAND_IN = """
 def setup(install=False):
@@ -40,6 +43,10 @@ def make_checkout(tmp_path):
 def published(make_checkout, tmp_path):
     """The address of a bare git repository that holds the stand-in under this version's tag."""
     source, bare = make_checkout("source"), tmp_path / "published.git"
+    for name in ("zoo/a.safetensors", "zoo/cifar10/b.safetensors", "results/objects/c.csv.gz"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name, encoding="utf-8")
+    (source / "zoo/manifest.json").write_text("{}", encoding="utf-8")
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(source)]
     for words in (
         ["init", "-q"],
@@ -49,14 +56,23 @@ def published(make_checkout, tmp_path):
         ["clone", "-q", "--bare", ".", str(bare)],
     ):
         subprocess.run([*git, *words], check=True, capture_output=True)
+    for key in ("allowFilter", "allowAnySHA1InWant"):  # as on GitHub
+        words = ["config", "-f", str(bare / "config"), f"uploadpack.{key}", "true"]
+        subprocess.run(["git", *words], check=True)
     return bare.as_uri()
 
 
-def run_cell(cwd: Path, url: str = "file:///nowhere", before: str = "", after: str = ""):
+def run_cell(
+    cwd: Path,
+    url: str = "file:///nowhere",
+    before: str = "",
+    after: str = "",
+    version: str = f"v{runtime.version()}",
+):
     """Run the set-up cell in a fresh Python with another address to fetch from."""
-    address = "https://github.com/seeing-sparsely/seeing-sparsely"
-    assert address in runtime.SETUP_CELL
-    code = f"{before}\n{runtime.SETUP_CELL.replace(address, url)}\n{after}"
+    cell = launch.launched(json.dumps(runtime.SETUP_CELL), url, version)
+    assert url in cell
+    code = f"{before}\n{json.loads(cell)}\n{after}"
     return subprocess.run(
         [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, encoding="utf-8"
     )
@@ -71,15 +87,16 @@ def test_the_cell_finds_the_checkout_from_any_folder_in_it(make_checkout, below)
     assert sorted(path.name for path in checkout.iterdir()) == ["chapters", "utils"]
 
 
-def test_the_cell_wins_over_another_module_called_utils(make_checkout, tmp_path):
+def test_another_module_called_utils_is_left_alone_and_named(make_checkout, tmp_path):
     checkout = make_checkout("book")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/utils.py").write_text("foreign = True", encoding="utf-8")
+    (tmp_path / "other/utils").mkdir(parents=True)
+    (tmp_path / "other/utils/__init__.py").write_text("foreign = True", encoding="utf-8")
     before = f"import sys; sys.path.insert(0, {str(tmp_path / 'other')!r}); import utils"
-    done = run_cell(
-        checkout, before=before, after="import utils; assert not hasattr(utils, 'foreign')"
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_cell(checkout, before=before)
+    assert "RuntimeError: Another utils is loaded: restart the kernel" in done.stderr
+    kept = "try:\n    exec(cell)\nexcept RuntimeError:\n    assert utils.foreign"
+    again = f"{before}\ncell = {runtime.SETUP_CELL!r}\n{kept}"
+    assert subprocess.run([sys.executable, "-c", again], cwd=checkout).returncode == 0
 
 
 def test_the_cell_can_be_run_again(make_checkout):
@@ -89,20 +106,93 @@ def test_the_cell_can_be_run_again(make_checkout):
     assert run_cell(make_checkout("book"), after=again).returncode == 0
 
 
-def test_outside_a_checkout_the_cell_fetches_the_book_at_its_version(published, tmp_path):
+def commit_of(url: str) -> str:
+    command = ["git", "-C", url.removeprefix("file://"), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("by", ["tag", "commit"])
+def test_outside_a_checkout_the_cell_fetches_the_book_at_its_version(published, tmp_path, by):
+    version = f"v{runtime.version()}" if by == "tag" else commit_of(published)
     runtime_folder = tmp_path / "content"
     runtime_folder.mkdir()
-    done = run_cell(runtime_folder, published)
-    fetched = runtime_folder / f"seeing-sparsely-{runtime.version()}"
+    done = run_cell(runtime_folder, published, version=version)
+    fetched = runtime_folder / f"seeing-sparsely-{version[:9]}"
     assert done.stdout.split() == ["install", str(fetched / "utils/book/runtime.py")], done.stderr
+    at = subprocess.run(["git", "rev-parse", "HEAD"], cwd=fetched, capture_output=True, text=True)
+    assert at.stdout.strip() == commit_of(published)
     # The second time it is there, and no address is asked.
-    assert run_cell(runtime_folder).stdout == done.stdout
+    assert run_cell(runtime_folder, version=version).stdout == done.stdout
 
 
-def test_where_nothing_can_be_fetched_the_cell_says_so_in_one_sentence(tmp_path):
-    done = run_cell(tmp_path, "file:///nowhere")
-    assert "RuntimeError: Could not fetch file:///nowhere at v" in done.stderr
-    assert "check git and the network" in done.stderr
+def test_weights_and_tables_are_fetched_when_they_are_opened_first(published, tmp_path):
+    run_cell(tmp_path, published)
+    fetched = tmp_path / f"seeing-sparsely-v{runtime.version()}"
+    assert (fetched / "zoo/manifest.json").exists()
+    for name in ("zoo/a.safetensors", "zoo/cifar10/b.safetensors", "results/objects/c.csv.gz"):
+        assert not (fetched / name).exists()
+    fetching._absent.cache_clear()
+    for name in ("zoo/cifar10/b.safetensors", "results/objects/c.csv.gz"):
+        assert fetching.at_hand(fetched / name, fetched).read_text(encoding="utf-8") == name
+    assert not (fetched / "zoo/a.safetensors").exists()
+    assert not fetching.at_hand(fetched / "results/objects/none.csv", fetched).exists()
+    published_at = Path(published.removeprefix("file://"))
+    published_at.rename(published_at.with_name("gone.git"))
+    with pytest.raises(OSError, match=r"git could not bring zoo/a\.safetensors: .*try again\.$"):
+        fetching.at_hand(fetched / "zoo/a.safetensors", fetched)
+
+
+def test_a_whole_checkout_fetches_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(fetching, "_git", lambda *_: pytest.fail("git was asked"))
+    fetching._absent.cache_clear()
+    assert fetching.at_hand(tmp_path / "none.csv", tmp_path) == tmp_path / "none.csv"
+
+
+@pytest.mark.parametrize("at", ["tag", "address"])
+def test_where_nothing_can_be_fetched_the_cell_gives_gits_own_words(published, tmp_path, at):
+    place = tmp_path / "content"
+    place.mkdir()
+    url, version = ("file:///nowhere", "v1") if at == "address" else (published, "v9.9.9")
+    done = run_cell(place, url, version=version)
+    assert f"RuntimeError: Could not fetch {url} at {version}: fatal: " in done.stderr
+    assert not list(place.iterdir())  # nothing half made is left
+    assert run_cell(place, published).returncode == 0
+
+
+def test_the_pages_notebooks_fetch_the_commit_that_they_were_built_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPOSITORY_URL", "https://github.com/a/fork/")
+    written = launch.write(runtime.ROOT, tmp_path)
+    commit = launch.revision(runtime.ROOT)
+    assert len(commit) == 40
+    source = runtime.ROOT / "chapters/3_attention_sparsity.ipynb"
+    for folder in ("launch/chapters", "html/_sources/chapters"):
+        made = nbformat.read(tmp_path / folder / source.name, as_version=4)
+        cell = next(cell for cell in made.cells if cell.cell_type == "code")
+        line = f'URL, VERSION = "https://github.com/a/fork", "{commit}"'
+        assert line in cell.source
+        before = nbformat.read(source, as_version=4)
+        assert len(made.cells) == len(before.cells)
+    assert len(written) == 2 * len(list((runtime.ROOT / "chapters").glob("*.ipynb")))
+
+
+@pytest.mark.parametrize(
+    ("origin", "url"),
+    [
+        ("https://github.com/a/b.git", "https://github.com/a/b"),
+        ("git@github.com:a/b.git", "https://github.com/a/b"),
+        ("/some/folder", None),
+        (None, None),
+    ],
+)
+def test_what_is_published_nowhere_launches_nothing(origin, url, tmp_path, monkeypatch):
+    monkeypatch.delenv("REPOSITORY_URL", raising=False)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    if origin:
+        words = ["remote", "add", "origin", origin]
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    assert launch.repository(tmp_path) == url
+    (tmp_path / "chapters").mkdir()
+    assert launch.write(tmp_path, tmp_path / "built") == []  # it has no commit either
 
 
 def test_setup_says_in_one_line_what_runs_where(capsys):
@@ -135,15 +225,16 @@ def test_setup_prefers_cuda_then_mps_then_the_cpu(monkeypatch, capsys):
     assert "cuda (some GPU)" in capsys.readouterr().out
 
 
-def test_setup_puts_the_checkout_first_and_forgets_foreign_utils(monkeypatch, capsys):
+def test_setup_puts_the_checkout_first_and_leaves_foreign_modules_alone(monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", ["/elsewhere", str(runtime.ROOT), "/further"])
-    foreign = types.ModuleType("utils.foreign")
-    foreign.__file__ = "/elsewhere/utils/foreign.py"
-    monkeypatch.setitem(sys.modules, "utils.foreign", foreign)
     runtime.setup()
     assert sys.path[:3] == [str(runtime.ROOT), "/elsewhere", "/further"]
-    assert "utils.foreign" not in sys.modules
-    assert sys.modules["utils.book.runtime"] is runtime
+    foreign = types.ModuleType("experiments")
+    foreign.__file__ = "/elsewhere/experiments.py"
+    monkeypatch.setitem(sys.modules, "experiments", foreign)
+    with pytest.raises(RuntimeError, match=r"called experiments is loaded, from /elsewhere"):
+        runtime.setup()
+    assert sys.modules["experiments"] is foreign
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 0.5, "a"])

@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from utils.book import launch
+
 ROOT = Path(__file__).resolve().parents[2]
 CELL_SOURCES = ("utils", "experiments", "zoo", "results", "constraints.txt")
 # In place of the page that Jupyter Book puts at the root: browsers ask in vain for the icon that it
@@ -74,6 +76,7 @@ def build(root=ROOT):
         print("The book was not rendered: see the messages above.", file=sys.stderr)
         return status or 1
     index.write_text(HOME, encoding="utf-8")
+    launch.write(root, root / "_build")
     (root / "_build/rendered-from").write_text(sources, encoding="utf-8")
     print(index)
     return 0

@@ -18,25 +18,50 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "seeing-sparsely"
 
-# The first code cell of every chapter, letter for letter (tests/test_chapters.py compares). It
-# has to stand alone: outside a checkout there is nothing yet that it could import.
+# The first code cell of every chapter, letter for letter: `python -m utils.book.runtime` writes it
+# into all, and the tests compare. It has to stand alone: outside a checkout there is nothing yet to
+# import. What it fetches leaves weights and tables behind, which come when they
+# are opened first (utils.fetching). In the notebooks that the pages launch, URL and VERSION are
+# what the pages were built from (utils.book.launch): a commit, whose hash git compares with what
+# it fetched.
 SETUP_CELL = """\
-import os  # the same set-up in every chapter: finds the book, or fetches it where there is none
+# @title Set-up
+import shutil  # the same in every chapter: finds the book, or fetches it where there is none
+import subprocess
 import sys
 from pathlib import Path
 
-URL, VERSION = "https://github.com/seeing-sparsely/seeing-sparsely", "0.1.0"
-places = [Path.cwd(), *Path.cwd().parents, Path.cwd() / f"seeing-sparsely-{VERSION}"]
+URL, VERSION = "https://github.com/seeing-sparsely/seeing-sparsely", "v0.1.0"
+places = [Path.cwd(), *Path.cwd().parents, Path.cwd() / f"seeing-sparsely-{VERSION[:9]}"]
 book = next((p for p in places if (p / "utils/book/runtime.py").is_file()), places[-1])
-clone = f"git clone -q --depth 1 -b v{VERSION} {URL} {book.name}"
-if not (book / "utils").is_dir() and os.system(clone):
-    raise RuntimeError(f"Could not fetch {URL} at v{VERSION}: check git and the network.")
+if not book.is_dir():
+    book.mkdir()
+    for words in (
+        "init -q",
+        f"remote add origin {URL}",
+        "sparse-checkout set --no-cone /* !/tests/ !/zoo/**/*.safetensors !/results/*/*.csv*",
+        f"fetch -q --depth 1 --filter=blob:none origin {VERSION}",
+        "checkout -q FETCH_HEAD",
+    ):
+        git = subprocess.run(["git", *words.split()], cwd=book, capture_output=True, text=True)
+        if git.returncode:
+            shutil.rmtree(book)
+            raise RuntimeError(f"Could not fetch {URL} at {VERSION}: {git.stderr.strip()}")
+if "utils" in sys.modules and str(book) not in str(sys.modules["utils"].__path__):
+    raise RuntimeError("Another utils is loaded: restart the kernel, and run this cell first.")
 sys.path.insert(0, str(book))
-sys.modules.pop("utils", None)
 from utils.book import runtime
 
 device = runtime.setup(install=book == places[-1])
 """
+
+# Folded in the page, in JupyterLab and in Colab.
+SETUP_METADATA = {
+    "cellView": "form",
+    "jupyter": {"source_hidden": True},
+    "mystnb": {"code_prompt_hide": "Hide set-up", "code_prompt_show": "Set-up"},
+    "tags": ["hide-input"],
+}
 
 # A runtime's own builds of these fit its driver and each other: they are never replaced.
 PROTECTED = ("torch", "torchvision", "numpy")
@@ -131,17 +156,17 @@ def _in_checkout() -> bool:
 
 
 def _put_checkout_first() -> None:
-    """Make `utils` and `experiments` those of this checkout, whatever else is called so."""
+    """Make `utils` and `experiments` those of this checkout; RuntimeError for others in use."""
     sys.path[:] = [str(ROOT), *(entry for entry in sys.path if entry != str(ROOT))]
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in ("utils", "experiments"):
-            folders = list(getattr(module, "__path__", [""]))
-            if (
-                not Path(getattr(module, "__file__", None) or folders[0])
-                .resolve()
-                .is_relative_to(ROOT)
-            ):
-                del sys.modules[name]
+    for name in ("utils", "experiments"):
+        module = sys.modules.get(name)
+        folders = [getattr(module, "__file__", None), *getattr(module, "__path__", [])]
+        places = [Path(folder).resolve() for folder in folders if folder]
+        if any(not place.is_relative_to(ROOT) for place in places):
+            raise RuntimeError(
+                f"Another module called {name} is loaded, from {places[0]}: restart the kernel, "
+                "and run the set-up cell first."
+            )
 
 
 def _device():
@@ -180,3 +205,20 @@ def _is_missing(requirement: str) -> bool:
     except ImportError:  # without `packaging` a version cannot be judged, only presence
         return False
     return not Requirement(requirement).specifier.contains(found, prereleases=True)
+
+
+def _write_into_chapters() -> None:
+    """Put the set-up cell into every chapter that has one."""
+    import json
+
+    for path in sorted((ROOT / "chapters").glob("*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        cell = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+        cell["source"] = SETUP_CELL.rstrip("\n").splitlines(keepends=True)
+        cell["metadata"] = SETUP_METADATA
+        text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _write_into_chapters()

@@ -12,6 +12,7 @@ import torchvision
 from torch import nn
 
 from .. import edition
+from ..fetching import at_hand
 from .architectures import RUNGS, Spec, build
 from .calibration import calibrate, normalised, training_images
 from .checkpoints import (
@@ -374,6 +375,7 @@ def _load_embedded(known: Spec) -> nn.Module:
             f"The weights of {known.short} are not kept here, to save space; "
             f"`python -m experiments train {known.short}` makes them again."
         )
+    at_hand(file)
     restore = _restore(file) if entry["file"] else f"delete {shown(file.parent)} and train it again"
     content = verified(file, entry["sha256"], restore)
     with fitting(file, restore):

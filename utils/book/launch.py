@@ -1,0 +1,81 @@
+"""The notebooks that the pages launch: they fetch exactly what the pages were built from."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+SOURCE = re.compile(r'URL, VERSION = \\"[^"\\]*\\", \\"[^"\\]*\\"')  # as JSON writes it
+BRANCH = "launch"  # where these notebooks are published, next to nothing else
+HOST = "https://github.com/"
+
+
+def repository(root: Path) -> str | None:
+    """Where the book is published.
+
+    Args:
+        root: Of a checkout.
+
+    Returns:
+        `REPOSITORY_URL` if that is set, else the address on GitHub that the checkout came from,
+        else None: a checkout that is published nowhere has nothing to launch.
+    """
+    if asked := os.environ.get("REPOSITORY_URL"):
+        return asked.rstrip("/")
+    found = _git(root, "remote", "get-url", "origin")
+    found = found.replace("git@github.com:", HOST).removesuffix(".git").rstrip("/")
+    return found if found.startswith(HOST) else None
+
+
+def revision(root: Path) -> str | None:
+    """The commit that a checkout is at, 40 hexadecimal digits; None without git."""
+    return _git(root, "rev-parse", "HEAD") or None
+
+
+def launched(notebook: str, url: str, version: str) -> str:
+    """A notebook whose set-up cell fetches one version of the book from one address.
+
+    Args:
+        notebook: Its JSON.
+        url: Of a git repository.
+        version: A commit or a tag.
+
+    Returns:
+        The JSON with both in the place of those that it came with.
+    """
+    line = f'URL, VERSION = "{url}", "{version}"'
+    return SOURCE.sub(lambda _: json.dumps(line)[1:-1], notebook)
+
+
+def write(root: Path, built: Path) -> list[Path]:
+    """Write the notebooks that the pages of a build launch and offer to download.
+
+    Args:
+        root: Of the checkout that was built.
+        built: The build's folder; they go into launch/chapters and html/_sources/chapters.
+
+    Returns:
+        The files; none where the book is published nowhere.
+    """
+    url, version = repository(root), revision(root)
+    if not (url and version):
+        return []
+    written = []
+    for notebook in sorted((root / "chapters").glob("*.ipynb")):
+        text = launched(notebook.read_text(encoding="utf-8"), url, version)
+        for folder in (built / BRANCH / "chapters", built / "html/_sources/chapters"):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / notebook.name).write_text(text, encoding="utf-8")
+            written.append(folder / notebook.name)
+    return written
+
+
+def _git(root: Path, *words: str) -> str:
+    """What git prints; empty where it fails or is not there."""
+    command = ["git", "-C", str(root), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    except OSError:
+        return ""
+    return "" if done.returncode else done.stdout.strip()
