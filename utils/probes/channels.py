@@ -71,8 +71,8 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _where(tensor: Any) -> _Where | None:
-    return getattr(tensor, "_channels", None)
+def _where(value: Any) -> _Where | None:
+    return getattr(value, "_channels", None) if isinstance(value, Tensor) else None
 
 
 def _says(name: str, where: _Where | None) -> bool:
@@ -164,7 +164,7 @@ def follow_channels(model: nn.Module, images: Tensor) -> None:
     found: dict[nn.Module, list[tuple[int, int]]] = {module: [] for module in model.modules()}
 
     def note(module, args, output):
-        ndim, where = getattr(output, "ndim", 0), _where(output)
+        ndim, where = output.ndim if isinstance(output, Tensor) else 0, _where(output)
         axis = where.axis if where else ndim - 1
         found[module].append((ndim, -1 if axis == ndim - 1 else axis))
 

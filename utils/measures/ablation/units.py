@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from math import isqrt
+from math import prod
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -16,7 +16,9 @@ from ...probes import (
     keyed_orders,
     token_layout,
 )
+from ...probes.channels import channel_axis, follow_channels
 from ...probes.hooks import select
+from ...probes.modes import refuse_training
 from ..responses import float64
 
 UNITS = ("attention", "head", "channel", "position", "unit")
@@ -151,11 +153,11 @@ def mean_responses(units: Units, batches: Iterable) -> dict[str, Tensor]:
 
 def _nearness(n: int, grid: tuple[int, int] | None, layer: str) -> Tensor:
     """Minus the squared distance of each place from the middle, in half places: exact [n]."""
-    side = isqrt(n)
     if grid is None or grid[0] * grid[1] != n:
-        grid = side, side
-    if grid[0] * grid[1] != n:
-        raise ValueError(f"Where the {n} positions of {layer!r} are cannot be told: no square.")
+        raise ValueError(
+            f"Where the {n} positions of {layer!r} are cannot be told, for they are no grid of the "
+            "picture's shape: choose another layer, or another order."
+        )
     rows, columns = (torch.arange(1 - size, size, 2).square() for size in grid)
     return -(rows[:, None] + columns).flatten().float()
 
@@ -188,9 +190,10 @@ def units_of(
         The units.
 
     Raises:
-        ValueError: For unknown names, layers without such units, and options that do not go
-            together.
+        ValueError: For unknown names, layers without such units, options that do not go together,
+            and a model in training mode.
     """
+    refuse_training(model)
     if unit not in UNITS:
         raise ValueError(f"There are no units {unit!r}; choose one of {', '.join(UNITS)}.")
     if order not in ORDERS:
@@ -199,6 +202,8 @@ def units_of(
         raise ValueError(f"The order {order!r} is one of attention units, not of {unit!r}.")
     if groups is not None and unit != "unit":
         raise ValueError(f'Only unit="unit" is put into groups, not {unit!r}.')
+    if groups is not None and groups < 2:
+        raise ValueError(f"Units are put into 2 groups or more, not into {groups}.")
     owner = type(model).__name__
     if unit in ("attention", "head"):
         names = select(attention_layers(model), layers, owner)
@@ -220,6 +225,7 @@ class AttentionUnits:
         self.model, self.layers, self.order = model, layers, order
         self.layout = token_layout(model)
         self.rows: QueryRows = "class" if self.layout.has_class_token else "all"
+        self._size: tuple[int, int] | None = None  # (rows, columns) of the pictures
         if self._contributing:
             for layer in layers:
                 attention = model.get_submodule(layer)
@@ -242,6 +248,7 @@ class AttentionUnits:
         Next to them what its joint projection puts out, if that is asked for.
         """
         maps: dict[str, Tensor] = {}
+        self._size = (images.shape[-2], images.shape[-1])
 
         def keep(layer: str, weights: Tensor) -> None:
             if len(weights) != len(images):
@@ -318,7 +325,7 @@ class AttentionUnits:
 
     def centre(self, layer: str, n: int) -> Tensor:
         """How near to the middle each of n patches is [n]."""
-        return _nearness(n, self.layout.grid, layer)
+        return _nearness(n, self.layout.grid_in(n, self._size), layer)
 
 
 class HeadUnits(AttentionUnits):
@@ -398,9 +405,10 @@ class ActivationUnits:
     ) -> None:
         self.model, self.layers, self.unit = model, layers, unit
         self.groups, self.seed = groups, seed
-        self.prefix = token_layout(model).prefix
+        self.layout = token_layout(model)
         self._owners: dict[str, Tensor] = {}  # of each entry of the output: its unit, −1 for none
         self._grids: dict[str, tuple[int, int] | None] = {}
+        self._size = (0, 0)  # (rows, columns) of the pictures
 
     def read(self, images: Tensor) -> dict[str, Responses]:
         """Responses [batch, 1, n] of every layer."""
@@ -408,12 +416,21 @@ class ActivationUnits:
 
     def held(self, images: Tensor) -> dict[str, Tensor]:
         """What the layers put out for images [batch, …]."""
+        self._size = (images.shape[-2], images.shape[-1])
+        follow_channels(self.model, images)
         with ActivationRecorder(self.model, self.layers) as record, torch.no_grad():
             self.model(images)
+        for layer, values in record.outputs.items():
+            if len(values) != len(images):
+                raise ValueError(
+                    f"{layer!r} puts out {len(values)} parts of {len(images)} images (windows, "
+                    "say), so its units are not of whole images: choose another layer."
+                )
         return record.outputs
 
     def _responses(self, layer: str, values: Tensor) -> Responses:
-        if layer not in self._owners:
+        known = self._owners.get(layer)
+        if known is None or len(known) != values[0].numel():
             self._owners[layer] = self._assign(layer, values.shape[1:]).to(values.device)
         owners = self._owners[layer]
         counted = owners >= 0
@@ -425,22 +442,21 @@ class ActivationUnits:
         return Responses(scores, scores)
 
     def _assign(self, layer: str, shape: torch.Size) -> Tensor:
-        is_map = len(shape) == 3
-        self._grids[layer] = (shape[1], shape[2]) if is_map else token_layout(self.model).grid
-        if is_map:  # [channels, h, w]
-            channels, positions = shape[0], shape[1] * shape[2]
-            position = torch.arange(positions).expand(channels, positions)
-            channel = torch.arange(channels)[:, None].expand(channels, positions)
-        elif len(shape) == 2:  # [tokens, channels]
-            tokens, channels = shape
-            position = (torch.arange(tokens) - self.prefix).clamp(min=-1)
-            position = position[:, None].expand(tokens, channels)
-            channel = torch.arange(channels).expand(tokens, channels)
-        else:
+        """The unit of each entry of what a layer puts out for one image, −1 for none."""
+        if len(shape) not in (2, 3):
             raise ValueError(
                 f"{layer!r} puts out {list(shape)} for an image, neither a map nor tokens: choose "
                 "another layer."
             )
+        axis = channel_axis(self.model, layer, 1 + len(shape)) % (1 + len(shape)) - 1
+        places = [size for i, size in enumerate(shape) if i != axis]
+        count = prod(places)
+        prefix = self.layout.prefix_in(count, self._size) if len(shape) == 2 else 0
+        grid = self.layout.grid_in(count - prefix, self._size)
+        self._grids[layer] = grid if len(shape) == 2 or grid == (*places,) else None
+        position = (torch.arange(count) - prefix).clamp(min=-1).reshape(places)
+        position = position.unsqueeze(axis).expand(shape)
+        channel = torch.arange(shape[axis]).expand(*places, -1).movedim(-1, axis)
         if self.unit == "channel":
             return channel.flatten()
         if self.unit == "position":

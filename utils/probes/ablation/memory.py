@@ -49,11 +49,12 @@ def held(values: object) -> dict[Any, Any]:
     return own | getattr(values, "__dict__", {})
 
 
-def tensor_bytes(values: object) -> int:
+def tensor_bytes(values: object, above: tuple[int, ...] = ()) -> int:
     """The bytes of a tensor, or of the tensors that something holds.
 
     Args:
         values: Anything.
+        above: The ids of what holds it, which it may hold in turn.
 
     Returns:
         Their sum, 0 if there is none.
@@ -66,7 +67,9 @@ def tensor_bytes(values: object) -> int:
     """
     if isinstance(values, Tensor):
         return values.nbytes
-    return sum(map(tensor_bytes, held(values).values()))
+    if id(values) in above:
+        return 0
+    return sum(tensor_bytes(part, (*above, id(values))) for part in held(values).values())
 
 
 @contextmanager
