@@ -21,7 +21,6 @@ from utils.probes import (
 )
 from utils.probes.anatomy import activation_layers, block_names, channel_axis
 from utils.probes.channels import follow_channels
-from utils.probes.channels import follow_channels
 from utils.probes.modes import refuse_training
 
 MEASURES = {
@@ -65,8 +64,6 @@ class Measurement:
         """Run the model once on images [batch, 3, h, w] and add what it does to the metrics."""
         self._index, self._orders = index, {}
         self._size = images.shape[-2], images.shape[-1]
-        if "activation" in self.measures:
-            follow_channels(self.model, images)
         if "activation" in self.measures:
             follow_channels(self.model, images)
         with ExitStack() as stack:
