@@ -190,4 +190,4 @@ def page(out: Path = RESULTS) -> str:
 
 
 if __name__ == "__main__":
-    (RESULTS / "README.md").write_text(page())
+    (RESULTS / "README.md").write_text(page(), encoding="utf-8")
