@@ -29,8 +29,9 @@ from experiments.evidence.claims import (
 # repeats it). Pilots that scatter more ask for a larger Δ, before the first result is recorded.
 DELTA_N = 0.05  # of N, per doubling
 DELTA_HALF = 0.15  # of log₂ f₅₀⁺, per doubling: half of the function by 10 % fewer units
+DELTA_LOST = 0.3  # of log₂ of what is lost with 1 % kept, per doubling: a fifth less
 DELTA_OVERLAP = 0.03  # of O, per doubling, as in the first edition
-SEED_SD = {"N": 0.075, "half kept": 0.225}
+SEED_SD = {"N": 0.075, "half kept": 0.225, "lost with 1 % kept": 0.45}
 TRENDS = 4  # hu4 to hu7
 EQUAL = 0.01  # accuracies of a ViT and a CNN that make a pair
 IMAGES = 5_000  # that both of a pair were tested on, or more
@@ -86,21 +87,29 @@ def wording(verdict: Verdict) -> str:
     return WORDS.get((verdict.claim, verdict.verdict), verdict.because)
 
 
-def _sparser(of: str, direction: int) -> tuple[Criterion, Criterion]:
-    """The two readings of functional sparsity: sparser is both (direction +1)."""
-    return (
+def _sparser(of: str, direction: int, unit: str) -> tuple[Criterion, Criterion]:
+    """The two readings of functional sparsity: sparser is both (direction +1).
+
+    Pilots of attention kept more than half of their function with a single patch of each head, so
+    that f₅₀⁺ was below one patch in all of them; how much is lost with one has no such floor.
+    """
+    enough = (
         Criterion(
-            "N",
-            f"{of}: N on the margin of the true class",
-            Effect(direction, DELTA_N),
-        ),
-        Criterion(
+            "lost with 1 % kept",
+            f"{of}: log₂ of the share of the effect in KL that is lost with only the strongest 1 % "
+            "of each head's patches, one of 64",
+            Effect(-direction, DELTA_LOST),
+        )
+        if unit == "attention"
+        else Criterion(
             "half kept",
             f"{of}: log₂ of the smallest share of the strongest units that, kept alone, keeps half "
             "of the function (f₅₀⁺)",
             Effect(-direction, DELTA_HALF),
-        ),
+        )
     )
+    needed = Criterion("N", f"{of}: N on the margin of the true class", Effect(direction, DELTA_N))
+    return needed, enough
 
 
 PART = "one of the two readings says sparser, the other denser"
@@ -162,7 +171,7 @@ _CHANGED = (
     ),
     _old(
         "hu4",
-        criteria=_sparser(f"slope per doubling of depth, {END}", +1),
+        criteria=_sparser(f"slope per doubling of depth, {END}", +1, "attention"),
         halves=True,
         because=PART,
     ),
@@ -172,6 +181,7 @@ _CHANGED = (
             "slope per doubling of the depth of ResNets, groups of units replaced by their mean, "
             "mean over the single layers at 1/3, 2/3 and the end of the depth",
             +1,
+            "group",
         ),
         halves=True,
         because=PART,
@@ -182,6 +192,7 @@ _CHANGED = (
             "slope per doubling of heads at equal head dimension, both in the fit, fixed width, "
             + END,
             -1,
+            "attention",
         ),
         fallback=None,
         halves=True,
@@ -361,8 +372,10 @@ CHANGES = {
     "hu3": "random units of equal mass have to share the strongest patches, which puts a ceiling "
     "on what they can show of place",
     "hu4": "sixteen variants that all have to agree could not say supported at four times Δ; KL is "
-    "about quadratic in what is removed; f₅₀⁺ is near .03, so its slope is that of its logarithm",
-    "hu5": "as hu4; and with all layers of a CNN removed at once shares went above 1",
+    "about quadratic in what is removed; one patch of each head may keep more than half of the "
+    "function, so what is lost with one is read, in place of f₅₀⁺, on a logarithmic scale",
+    "hu5": "as hu4, with f₅₀⁺ on a logarithmic scale, for groups of units leave it room; and with "
+    "all layers of a CNN removed at once shares went above 1",
     "hu6": "as hu4",
     "hu7": "a share of a slope near 0 has no useful interval, and its parts were of two samples",
     "hu8": "layers of one network are not independent, and a share had no interval",

@@ -48,20 +48,20 @@ from utils.measures.statistics import (
 from utils.models import zoo
 from utils.models.architectures import Spec
 
-HALF = "half kept"
+HALF, LOST = "half kept", "lost with 1 % kept"
 PROFILES = {
     **OF_PROFILES,
     "necessity N, margin": "N, margin",
     "sufficiency K, margin": "K, margin",
     "half kept, top": HALF,
     "half kept, top, margin": f"{HALF}, margin",
+    "effect, top kept at 1%": LOST,
     "necessity N, centre": "N, centre",
     "damage, permuted − removed, KL": "place",
     "damage, uniform − removed, KL": "place, spread evenly",
 }
-# The two readings of a trend, by criterion, and what stands beside each.
-READINGS = {"N": "N, margin", HALF: HALF}
-OTHERWISE = {"N": {"in KL": "N"}, HALF: {"on the margin": f"{HALF}, margin"}}
+# What stands beside each reading of a trend.
+OTHERWISE = {"N": {"in KL": "N"}, HALF: {"on the margin": f"{HALF}, margin"}, LOST: {}}
 ATTENTION = dict(unit="attention", scope="all", replaced_by="renormalise")
 BLOCKS = ("1/3", "2/3", "last")
 IN_GROUPS = dict(unit="group", replaced_by="mean")
@@ -72,12 +72,15 @@ class Second(Recorded):
     """The tables of one rung of the second edition."""
 
     def values(self, loss: float | None = None, order: str = "own") -> pd.DataFrame:
-        """As `Recorded.values`, with the logarithm of f₅₀⁺, and its mean over single layers."""
+        """As `Recorded.values`, with the means over single layers, and logarithms of f₅₀⁺ and of
+        what is lost with 1 % kept."""
         if (loss, order) not in self._values:
             found = values(self.rung, loss, self.out, PROFILES, order, self._read)
-            half = found["measure"].str.startswith(HALF).fillna(False).astype(bool)
-            shares = found.loc[half, "value"].astype(float)
-            found.loc[half, "value"] = np.log2(shares.where(shares > 0))
+            found.loc[found["measure"] == LOST, "value"] *= -1
+            found.loc[found["measure"] == LOST, "value"] += 1
+            logs = found["measure"].str.startswith((HALF, LOST)).fillna(False).astype(bool)
+            shares = found.loc[logs, "value"].astype(float)
+            found.loc[logs, "value"] = np.log2(shares.where(shares > 0))
             found["value"] = found["value"].astype(float)
             self._values[loss, order] = pd.concat([found, _over_blocks(found)], ignore_index=True)
         return self._values[loss, order]
@@ -136,8 +139,14 @@ def _trend(
     return Estimate(line["slope"], line["low"], line["high"], line["p"], line["models"])
 
 
+def readings(unit: str) -> dict[str, str]:
+    """The two readings of a trend, criterion → measure. With one patch of each head a network may
+    keep more than half of its function, so that f₅₀⁺ would be at its floor."""
+    return {"N": "N, margin", **({LOST: LOST} if unit == "attention" else {HALF: HALF})}
+
+
 def _readings(recorded: Second, group: str, **chosen: str) -> Iterator[dict]:
-    for criterion, measure in READINGS.items():
+    for criterion, measure in readings(chosen["unit"]).items():
         found = _trend(recorded, recorded.values(), group, measure=measure, **chosen)
         yield from known_rows((criterion, found, "main"))
 
@@ -627,7 +636,7 @@ Beside = Iterator[tuple[str, str, Estimate | None]]
 def _beside_trend(recorded: Second, group: str, primary: dict, changes: dict) -> Beside:
     """The readings of a trend under other settings: name → columns, or how to choose otherwise."""
     smallest = min(getattr(Spec.parse(name), SWEEPS[group]) for name in GROUPS[group].names)
-    for criterion, measure in READINGS.items():
+    for criterion, measure in readings(primary["unit"]).items():
         for name, change in changes.items():
             found = _trend(recorded, recorded.values(), group, measure=measure, **primary | change)
             yield criterion, name, found
@@ -686,7 +695,7 @@ def _beside_hu5(recorded: Second) -> Beside:
 def _beside_hu6(recorded: Second) -> Beside:
     yield from _beside_trend(recorded, "decoupled", ATTENTION, ELSEWHERE | {SOME: {"sizes": SOME}})
     for group, name in (("heads", "fixed width"), ("width", "fixed head dimension")):
-        for criterion, measure in READINGS.items():
+        for criterion, measure in readings("attention").items():
             chosen = dict(ATTENTION, measure=measure)
             yield criterion, name, _trend(recorded, recorded.values(), group, **chosen)
 

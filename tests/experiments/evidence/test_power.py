@@ -25,12 +25,15 @@ def at(table, effect, verdict):
     return table.set_index("effect").loc[effect, verdict]
 
 
-@pytest.mark.parametrize("design", [DEPTH, CNN, HEADS], ids=["depth", "cnn-depth", "heads"])
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
-def test_the_declared_deltas_are_found_at_twice_their_size(design, correlation):
+@pytest.mark.parametrize(
+    ("claim", "design"),
+    [("hu4", DEPTH), ("hu5", CNN), ("hu6", HEADS)],
+    ids=["depth", "cnn-depth", "heads"],
+)
+def test_the_declared_deltas_are_found_at_twice_their_size(claim, design, correlation):
     readings = [
-        Reading(rules.SEED_SD["N"], rules.DELTA_N),
-        Reading(rules.SEED_SD["half kept"], rules.DELTA_HALF),
+        Reading(rules.SEED_SD[each.name], each.rule.delta) for each in rules.BY_ID[claim].criteria
     ]
     table = verdicts(design, readings, correlation, tests=rules.TRENDS)
     assert at(table, 2, claims.SUPPORTED) >= 0.8

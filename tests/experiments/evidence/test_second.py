@@ -121,7 +121,9 @@ def trend_rows(names, slope_n, slope_half, varied, unit="attention", scopes=("al
             n = 0.1 + slope_n * size + 0.002 * jitter(name)
             half = 0.3 * 2 ** (slope_half * size + 0.002 * jitter(name))
             yield profile(name, "necessity N, margin", n, **about)
-            yield profile(name, "half kept, top", half, **about)
+            yield profile(name, "half kept, top", half if unit == "group" else 0.01, **about)
+            kept = 1 - half if unit == "attention" else 0.5
+            yield profile(name, "effect, top kept at 1%", kept, **about)
 
 
 def test_deeper_is_sparser_where_more_is_needed_and_less_is_enough(tmp_path):
@@ -130,7 +132,7 @@ def test_deeper_is_sparser_where_more_is_needed_and_less_is_enough(tmp_path):
     write(tmp_path, "ablation-depth-all", rows)
     found = rows_of("hu4", tmp_path)
     assert found["estimate"].to_dict() == pytest.approx(
-        {("N", "main"): 0.1, ("half kept", "main"): -0.5}, abs=0.005
+        {("N", "main"): 0.1, ("lost with 1 % kept", "main"): -0.5}, abs=0.005
     )
     table = evidence(tmp_path)
     said = {(v.claim, v.rung): v for v in claims.verdicts(table[claims.EVIDENCE], rules.CLAIMS)}
@@ -180,12 +182,12 @@ def test_more_heads_are_less_sparse_at_an_equal_size_of_heads(tmp_path):
     for name, heads, size in grid():
         n = 0.9 - 0.1 * heads + 0.05 * size + 0.002 * jitter(name)
         rows.append(profile(name, "necessity N, margin", n))
-        half = 0.05 * 2 ** (0.3 * heads - 0.1 * size + 0.002 * jitter(name))
-        rows.append(profile(name, "half kept, top", half))
+        lost = 0.05 * 2 ** (0.3 * heads - 0.1 * size + 0.002 * jitter(name))
+        rows.append(profile(name, "effect, top kept at 1%", 1 - lost))
     write(tmp_path, "ablation-heads-all", rows)
     found = rows_of("hu6", tmp_path)["estimate"]
     assert found["N", "main"] == pytest.approx(-0.1, abs=0.005)
-    assert found["half kept", "main"] == pytest.approx(0.3, abs=0.01)
+    assert found["lost with 1 % kept", "main"] == pytest.approx(0.3, abs=0.01)
 
 
 def test_overlap_is_judged_on_one_sample(tmp_path):
