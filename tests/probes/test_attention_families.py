@@ -14,6 +14,7 @@ import torchvision
 from helpers.eager import ARRANGE, build, every_softmax
 from helpers.model_families import FAMILIES, PAGE, UNREADABLE, page
 from torch import nn
+from torchvision.transforms import Normalize
 
 from utils.probes import AttentionProbe, token_layout
 
@@ -100,6 +101,47 @@ def test_the_maps_of_a_family_are_those_of_its_eager_computation(family, monkeyp
     assert hooks_on(model) == before
     assert not torch.overrides.has_torch_function((images,))
     torch.testing.assert_close(model(images), plain, atol=0, rtol=0)
+
+
+class Own(nn.Module):
+    """A module of one's own around a model."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.backbone, self.dropout = model, nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.dropout(self.backbone(x))
+
+
+WRAPPERS = (
+    ("1.", lambda model: nn.Sequential(Normalize((0.0,) * 3, (1.0,) * 3), model)),
+    ("module.", nn.DataParallel),
+    ("backbone.", Own),
+)
+
+
+@pytest.mark.parametrize("number", range(len(FAMILIES)), ids=[f.model for f in FAMILIES])
+@torch.inference_mode()
+def test_a_family_is_read_within_a_wrapper_as_it_is_without(number, monkeypatch):
+    family = FAMILIES[number]
+    model, images = build(family)
+    prefix, wrap = WRAPPERS[number % len(WRAPPERS)]
+    wrapped = wrap(model).eval()
+    assert token_layout(wrapped) == token_layout(model)
+    with eager_maps(model, monkeypatch) as eager:
+        model(images)
+    for rows in ("all", "class") if token_layout(model).has_class_token else ("all",):
+        probe, _ = read(wrapped, images, rows=rows)
+        own = {layer.removeprefix(prefix): weights for layer, weights in probe.maps.items()}
+        left_out = [layer.removeprefix(prefix) for layer in probe.skipped]
+        expected = arranged(eager, model, family.raw, left_out)
+        assert list(own) == list(expected)
+        assert len(own) == (family.maps if rows == "all" else family.class_rows)
+        for name, weights in own.items():
+            queries = slice(None) if rows == "all" else slice(1)
+            whole = expected[name][:, :, queries]
+            torch.testing.assert_close(weights, whole, atol=1e-5, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("refusal", UNREADABLE, ids=lambda r: r.model)

@@ -1,34 +1,42 @@
 """How similar two layers are: linear CKA over minibatches, safe in any precision."""
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from .responses import float64, float_responses
-from .sparsity.streaming import gather_states
+from .responses import checked, float64, float_responses, scaled
+from .sparsity.streaming import Shaped, gather_states
 
 PIECE = 128  # features that are multiplied together before their sum is widened
+LARGEST_POWER = 240  # of two; the sums hold its fourth power
 FEWEST = 4  # images in a minibatch: the unbiased estimator divides by n − 3
 
 Features = Mapping[str, Tensor] | Sequence[Tensor]
 
 
-class MinibatchCKA(Metric):
+class MinibatchCKA(Shaped):
     """Linear CKA between all layers of one model, or of two, accumulated over minibatches.
 
-    `update(features)` or `update(features_a, features_b)`, then `compute()`. The unbiased HSIC is
-    summed over the minibatches before the ratio; the value depends on their size, so compare at
-    equal size. Source: kornblith2019similarity, song2012feature, nguyen2021wide. Chapter 2.4.
+    `update(features)` or `update(features_a, features_b)`, then `compute()`. The unbiased HSIC of
+    each minibatch of n images is weighted by n(n − 3), of which the pairs of its images are half
+    but for n, and summed over the minibatches before the ratio. Minibatches of equal size weigh
+    equally, as in nguyen2021wide; the weight keeps a short last one, whose HSIC is hardly known,
+    from deciding. The value depends on their size, so compare at equal size. Source:
+    kornblith2019similarity, song2012feature, nguyen2021wide. Chapter 2.4.
 
     Attributes:
-        names: The layers of both models, as keys of the dicts or numbers in the lists.
+        names: The layers of both models, as keys of the dicts or numbers in the lists; part of the
+            state, so that what is added, merged or gathered from ranks is of the same layers in the
+            same order.
 
     Raises:
         ValueError: For no layers, minibatches of fewer than 4 images, layers with different images,
-            layers that change, and (in `compute`) NaN or infinite responses.
+            layers that change, float64 responses whose products leave its range, and (in `compute`)
+            NaN or infinite responses.
 
     Example:
         >>> import torch
@@ -47,17 +55,42 @@ class MinibatchCKA(Metric):
     own_a: Tensor
     own_b: Tensor
     minibatches: Tensor
+    layers: Tensor  # what tells one list of names from another; 0 before the first minibatch
 
     def __init__(self) -> None:
         super().__init__(dist_sync_fn=gather_states)
         for name in ("cross", "own_a", "own_b", "minibatches"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("layers", torch.zeros((), dtype=torch.int64), dist_reduce_fx=_the_same)
         self.names: tuple[list, list] = ([], [])
 
     def reset(self) -> None:
         """Forget the minibatches and the names of the layers."""
         super().reset()
         self.names = ([], [])
+
+    def merge_state(self, incoming_state: "dict | Metric") -> None:
+        """Add what another metric of the same layers has seen, or its state.
+
+        Args:
+            incoming_state: The other metric, or its state.
+        """
+        super().merge_state(incoming_state)
+        if isinstance(incoming_state, MinibatchCKA) and not self.names[0]:
+            self.names = incoming_state.names
+
+    def forward(self, features_a: Features, features_b: Features | None = None) -> Tensor:
+        """Add one minibatch as `update` does, and give its own CKA.
+
+        Args:
+            features_a: As for `update`.
+            features_b: As for `update`.
+
+        Returns:
+            CKA [layers_a, layers_b] of this minibatch.
+        """
+        self._given(features_a, features_b)  # refused before torchmetrics forgets the names
+        return super().forward(features_a, features_b)
 
     def update(self, features_a: Features, features_b: Features | None = None) -> None:
         """Add one minibatch of responses to the same images, at least 4.
@@ -66,9 +99,10 @@ class MinibatchCKA(Metric):
             features_a: List or dict of responses [batch, …], in any unit.
             features_b: Those of another model; None to compare the layers of one.
         """
-        models = [features_a] if features_b is None else [features_a, features_b]
-        given = [_named(features) for features in models]
-        self._check_layers(given)
+        given = self._given(features_a, features_b)
+        self.names = (list(given[0]), list(given[-1]))
+        number = zlib.crc32(repr(self.names).encode()) or 1
+        self.layers = torch.full_like(self.layers, number)
         grams = [torch.stack([_gram(x) for x in layers.values()]) for layers in given]
         a, b = (_u_centred(gram).flatten(1) for gram in (grams[0], grams[-1]))  # [layers, images²]
         own_a, own_b = a.square().sum(1), b.square().sum(1)
@@ -76,7 +110,10 @@ class MinibatchCKA(Metric):
             setattr(self, name, getattr(self, name).to(value.device) + value)
         self.minibatches = self.minibatches + 1
 
-    def _check_layers(self, given: list[dict]) -> None:
+    def _given(self, features_a: Features, features_b: Features | None) -> list[dict]:
+        """The layers of each model, if they are those seen before."""
+        models = [features_a] if features_b is None else [features_a, features_b]
+        given = [_named(features) for features in models]
         lengths = {len(x) for layers in given for x in layers.values()}
         if len(lengths) > 1:
             raise ValueError(
@@ -94,7 +131,7 @@ class MinibatchCKA(Metric):
                 f"MinibatchCKA got the layers {names} after {self.names}: use one metric for each "
                 "pair of models."
             )
-        self.names = names
+        return given
 
     def compute(self) -> Tensor:
         """CKA of all pairs of layers over all minibatches seen, the same on every rank.
@@ -116,6 +153,17 @@ class MinibatchCKA(Metric):
         return self.cross / (own_a.sqrt()[:, None] * own_b.sqrt())
 
 
+def _the_same(numbers: Tensor) -> Tensor:
+    """What tells the layers of one rank from another's, if it is the same on all."""
+    seen = numbers[numbers != 0]
+    if len(seen.unique()) > 1:
+        raise ValueError(
+            "MinibatchCKA was to add up other layers, or the same in another order: give all ranks "
+            "the same layers."
+        )
+    return seen[0] if len(seen) else numbers.new_zeros(())
+
+
 def _named(features: Features) -> dict:
     if isinstance(features, Tensor) or not len(features):
         raise ValueError(
@@ -131,8 +179,7 @@ def _gram(responses: Tensor) -> Tensor:
     x = x.reshape(len(x), -1)
     if _products_are_rounded():
         x = float64(x)
-    mean = x.mean(0)
-    centred = x - mean  # a common offset would eat the digits of every product
+    centred, mean, power = _within_range(x)
     # Products of a few features in their own precision, summed in float64: a hundred times as exact
     # as one product in float32, at a third of the price of one in float64.
     whole = x.shape[1] // PIECE * PIECE
@@ -142,8 +189,29 @@ def _gram(responses: Tensor) -> Tensor:
         gram = float64(pieces @ pieces.mT).sum(0) + float64(rest @ rest.mT)
     n = len(gram)
     # What is left of a layer that does not vary is the rounding of its mean: it is taken for zero.
-    rounding = n * (n * torch.finfo(x.dtype).eps) ** 2 * float64(mean.square().sum())
-    return gram.masked_fill(gram.trace() <= rounding, 0)
+    rounding = n * (n * torch.finfo(x.dtype).eps) ** 2 * float64(mean).square().sum()
+    return gram.masked_fill(gram.trace() <= rounding, 0) * 4.0**power
+
+
+def _within_range(x: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Responses less their mean, the mean, and p; both over 2ᵖ where products would be out of range.
+
+    A common offset would eat the digits of every product.
+    """
+    mean = x.mean(0)
+    centred = x - mean
+    power = math.frexp(max(abs(bound.item()) for bound in centred.aminmax()))[1]
+    if abs(power) > LARGEST_POWER:
+        raise ValueError(
+            f"MinibatchCKA got responses of about 2 to the power of {power}, whose products leave "
+            "the range of float64: scale them."
+        )
+    if abs(power) < 40:  # as nearly all are
+        return centred, mean, 0
+    half = power // 2  # 2ᵖ itself may be out of the range of float32
+    for part in (half, power - half):
+        centred, mean = centred * 2.0**-part, mean * 2.0**-part
+    return centred, mean, power
 
 
 def _u_centred(grams: Tensor) -> Tensor:
@@ -183,7 +251,7 @@ def skip_branch_ratio(skip: Tensor, branch: Tensor, channel_dim: int = -1) -> Te
         dominates, infinite where the branch is silent, NaN where both are.
 
     Raises:
-        ValueError: For unequal shapes.
+        ValueError: For unequal shapes, NaN and infinite values.
 
     Example:
         >>> import torch
@@ -197,5 +265,10 @@ def skip_branch_ratio(skip: Tensor, branch: Tensor, channel_dim: int = -1) -> Te
             f"skip_branch_ratio got a skip of shape {tuple(skip.shape)} and a branch of shape "
             f"{tuple(branch.shape)}: give what is added to each other."
         )
-    norms = [float_responses(x, "skip_branch_ratio").norm(dim=channel_dim) for x in (skip, branch)]
-    return norms[0] / norms[1]
+    z, f = (checked(x, "skip_branch_ratio", signed=True) for x in (skip, branch))
+    both = scaled(torch.cat([z, f], channel_dim), channel_dim)
+    lengths = [
+        torch.linalg.vector_norm(x, dim=channel_dim, dtype=torch.float64)
+        for x in both.chunk(2, channel_dim)
+    ]
+    return (lengths[0] / lengths[1]).to(z)

@@ -201,7 +201,7 @@ def _with_tokens(model: nn.Module, path: str = "") -> dict[str, nn.Module]:
 
 def _knows(model: nn.Module) -> bool:
     named = any(hasattr(model, name) for name in (*LATE_CLASS_TOKEN, "num_prefix_tokens"))
-    return named or _grid(model)[0] is not None
+    return named or _grid(model) != (None, None)
 
 
 def _own_tokens(module: nn.Module, path: str) -> list[tuple[str | None, str, int]]:

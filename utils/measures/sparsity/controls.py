@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..responses import float_responses
+from ..responses import checked, float_responses
 from .vector import gini
 
 DRAWN = 2**17  # logits
@@ -44,7 +44,8 @@ def patch_rows(maps: Tensor, prefix: int) -> PatchRows:
         The PatchRows; a row with all its mass on the prefix becomes NaN.
 
     Raises:
-        ValueError: If fewer than 2 patches would be left.
+        ValueError: If fewer than 2 patches would be left, and for NaN, infinite or negative
+            weights.
 
     Example:
         >>> import torch
@@ -59,7 +60,7 @@ def patch_rows(maps: Tensor, prefix: int) -> PatchRows:
             f"patch_rows cannot drop {prefix} prefix keys from {maps.shape[-1]} keys: give the "
             "model's number of prefix tokens, which leaves at least 2 patches."
         )
-    rows = maps[..., prefix:]  # [..., patches]
+    rows = checked(maps, "patch_rows")[..., prefix:]  # [..., patches]
     return PatchRows(rows / rows.sum(-1, keepdim=True), maps[..., :prefix].sum(-1))
 
 
@@ -150,8 +151,11 @@ def mean_map(maps: Tensor) -> Tensor:
 
     Returns:
         The mean map [...], whose rows still sum to 1.
+
+    Raises:
+        ValueError: For NaN, infinite or negative weights.
     """
-    return float_responses(maps, "mean_map").mean(0)
+    return checked(maps, "mean_map").mean(0)
 
 
 def permute_heads(maps: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..responses import check_range, float_responses
+from ..responses import checked, float_responses
 
 
 class HalfPeakFraction(NamedTuple):
@@ -56,10 +56,8 @@ def half_peak_fraction(responses: Tensor) -> HalfPeakFraction:
             "half_peak_fraction needs responses [stimuli, units] with at least 2 stimuli, "
             f"got shape {tuple(x.shape)}: flatten positions into units first."
         )
-    low, high = (bound.item() for bound in x.aminmax())
-    check_range(low, high, "half_peak_fraction", signed=True)
-    peaks = x.amax(0)  # [units]
+    peaks = checked(x, "half_peak_fraction", signed=True).amax(0)  # [units]
     live = peaks > 0
-    active = ((x > peaks / 2) & live).float()  # [stimuli, units]
+    active = ((2 * x > peaks) & live).float()  # [stimuli, units]
     lifetime = active.mean(0).masked_fill(~live, math.nan)
     return HalfPeakFraction(active.sum(1) / live.sum(), lifetime, int((~live).sum()))

@@ -5,8 +5,11 @@ float64 sums (and extremes), so minibatches may be split, and ranks merged, in a
 for `compute()`: an update neither raises on values nor waits for a GPU. Chapter 4.
 """
 
+import functools
 import math
 import warnings
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
@@ -16,7 +19,9 @@ from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from ..responses import check_range, float64, float_responses
-from .vector import MEASURES, treves_rolls_of_sums
+from .vector import MEASURES, checked_threshold, treves_rolls_of_sums
+
+AT_ONCE = 2**16  # responses that are widened at a time, so that they stay in the cache
 
 
 def gather_states(state: Tensor, group=None) -> list[Tensor]:
@@ -52,7 +57,34 @@ def mean_and_sd(total: Tensor, squares: Tensor, n: Tensor) -> tuple[Tensor, Tens
     return mean, ((squares - n * mean**2).clamp(min=0) / (n - 1)).sqrt()
 
 
-class StreamingMeasure(Metric):
+def sums_in_float64(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Σr and Σr² over the first axis.
+
+    Args:
+        x: Responses [stimuli, units, …].
+
+    Returns:
+        Both [units, …], float64.
+    """
+    pieces = x.split(max(1, AT_ONCE * x.shape[1] // x.numel()), 1)
+    wide = ((y.sum(0), y.square().sum(0)) for y in map(float64, pieces))
+    totals, squares = zip(*wide, strict=True)
+    return torch.cat(totals), torch.cat(squares)
+
+
+class Shaped(Metric):
+    """A metric whose results keep the shape that it says; torchmetrics makes [1] a number."""
+
+    def _wrap_compute(self, compute: Callable) -> Callable:
+        wrapped = super()._wrap_compute(functools.wraps(compute)(lambda: _Box(value=compute())))
+        return functools.wraps(compute)(lambda: wrapped().value)
+
+
+class _Box(SimpleNamespace):
+    """What torchmetrics does not look into."""
+
+
+class StreamingMeasure(Shaped):
     """What the metrics share: states that take the shape of the first minibatch, and checks.
 
     Args:
@@ -162,8 +194,9 @@ class LifetimeSparseness(StreamingMeasure):
         threshold: Above which a stimulus is active, in the unit of the responses.
 
     Raises:
-        ValueError: For responses of other shapes and, in `compute`, for NaN, infinite or negative
-            ones and for fewer than 2 stimuli.
+        ValueError: For responses of other shapes, a threshold that is no finite number and, in
+            `compute`, for NaN, infinite or negative responses, such whose squares leave the range
+            of float64, and fewer than 2 stimuli.
 
     Example:
         >>> import torch
@@ -181,7 +214,7 @@ class LifetimeSparseness(StreamingMeasure):
 
     def __init__(self, unit: str | None = None, *, channel_dim: int = 1, threshold: float = 0.0):
         super().__init__(("total", "squares", "active"), unit, channel_dim)
-        self.threshold = threshold
+        self.threshold = checked_threshold(threshold)
 
     def update(self, responses: Tensor) -> None:
         """Add the responses of one minibatch of stimuli.
@@ -191,9 +224,9 @@ class LifetimeSparseness(StreamingMeasure):
         """
         x = self._units(responses)
         self._announce(x, states=3)
-        # Within a minibatch float32 holds (torch sums pairwise); across minibatches float64 does.
-        self._add("total", x.sum(0))
-        self._add("squares", x.square().sum(0))
+        total, squares = sums_in_float64(x)
+        self._add("total", total)
+        self._add("squares", squares)
         self._add("active", torch.gt(x, self.threshold, out=torch.empty_like(x)).sum(0))
 
     def compute(self) -> LifetimeSummary:
@@ -201,6 +234,12 @@ class LifetimeSparseness(StreamingMeasure):
         self._check()
         m = int(self.stimuli)
         dead = self.total == 0
+        if not self.squares.isfinite().all() or (self.squares < 1e-290)[~dead].any():
+            raise ValueError(
+                f"LifetimeSparseness got responses between {float(self.low):.3g} and "
+                f"{float(self.high):.3g}, some so large or small that their squares leave the "
+                "range of float64: scale them."
+            )
         a = treves_rolls_of_sums(self.total, self.squares, m)  # NaN where dead
         active = (self.active / m).masked_fill(dead, math.nan)
         return LifetimeSummary(a, (1 - a) / (1 - 1 / m), active, self.total / m, int(dead.sum()), m)
@@ -274,7 +313,7 @@ class PopulationSparseness(StreamingMeasure):
         super().__init__(("total", "squares", "defined"), unit, channel_dim)
         self.measure = measure
         self._function, self.signed = MEASURES[measure]
-        self.options = {} if threshold is None else {"threshold": threshold}
+        self.options = {} if threshold is None else {"threshold": checked_threshold(threshold)}
 
     def update(self, responses: Tensor) -> None:
         """Add the responses of one minibatch of stimuli.

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..responses import check_range, float64, float_responses
+from ..responses import checked, float64, float_responses, scaled
 
 
 def _gini(x: Tensor) -> Tensor:
+    x = scaled(x)
     if x.device.type == "cpu":  # NumPy's vectorised sort is over ten times faster than torch's here
         ordered = torch.from_numpy(np.sort(x.numpy(), axis=-1))
     else:
@@ -41,7 +42,7 @@ def treves_rolls_of_sums(total: Tensor, squares: Tensor, n: int | Tensor) -> Ten
 
 
 def _treves_rolls(x: Tensor) -> Tensor:
-    x = x.cpu() if x.device.type == "mps" else x
+    x = scaled(x.cpu() if x.device.type == "mps" else x)
     # Accumulating in float64 without a float64 copy of x, which would cost forty times as much.
     total = x.sum(-1, dtype=torch.float64)
     squares = torch.linalg.vector_norm(x, dim=-1, dtype=torch.float64).square()
@@ -58,7 +59,7 @@ def _hoyer(x: Tensor) -> Tensor:
 
 
 def _excess_kurtosis(x: Tensor) -> Tensor:
-    x = float64(x)
+    x = float64(scaled(x))
     squared = (x - x.mean(-1, keepdim=True)).square()
     kurtosis = squared.square().mean(-1) / squared.mean(-1).square() - 3
     # The rounded mean of a constant differs from it, so its spread must be tested, not divided by.
@@ -66,8 +67,29 @@ def _excess_kurtosis(x: Tensor) -> Tensor:
 
 
 def _normalised_entropy(x: Tensor) -> Tensor:
-    x = float64(x)
+    x = float64(scaled(x))
     return torch.special.entr(x / x.sum(-1, keepdim=True)).sum(-1) / math.log(x.shape[-1])
+
+
+def checked_threshold(threshold: float) -> float:
+    """A threshold of active responses, if it is one.
+
+    Args:
+        threshold: A number.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: For NaN, infinity and what is no number.
+    """
+    number = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool)
+    if not (number and math.isfinite(threshold)):
+        raise ValueError(
+            f"A threshold of active responses is a finite number, not {threshold!r}: give one in "
+            "the unit of the responses."
+        )
+    return float(threshold)
 
 
 def _active_fraction(x: Tensor, threshold: float = 0.0) -> Tensor:
@@ -91,15 +113,15 @@ MEASURES = {
 def _measure(name: str, x, dim: int, **options) -> Tensor:
     function, signed = MEASURES[name]
     x = float_responses(x, name)
+    if not -max(x.ndim, 1) <= dim < max(x.ndim, 1):
+        raise ValueError(f"{name} got responses {list(x.shape)}, which have no axis {dim}.")
     n = x.shape[dim] if x.ndim else 1
     if n < 2:
         raise ValueError(
             f"{name} needs at least 2 responses along dim {dim}, got {n} "
             f"(shape {tuple(x.shape)}): reduce over the axis of units or stimuli."
         )
-    low, high = (bound.item() for bound in x.aminmax())  # one pass; carries NaN along
-    check_range(low, high, name, signed)
-    return function(x.movedim(dim, -1), **options).to(x)
+    return function(checked(x, name, signed).movedim(dim, -1), **options).to(x)
 
 
 def gini(x: Tensor, dim: int = -1) -> Tensor:
@@ -257,11 +279,11 @@ def active_fraction(x: Tensor, threshold: float = 0.0, dim: int = -1) -> Tensor:
         The share, of the shape of `x` without `dim`; NaN for an all-zero vector.
 
     Raises:
-        ValueError: For NaN or infinite responses and for n < 2.
+        ValueError: For NaN or infinite responses, n < 2 and a threshold that is no finite number.
 
     Example:
         >>> from utils.measures import sparsity
         >>> sparsity.active_fraction([0.1, 0.2, 0.0, 5.0], threshold=0.15)
         tensor(0.5000)
     """
-    return _measure("active_fraction", x, dim, threshold=threshold)
+    return _measure("active_fraction", x, dim, threshold=checked_threshold(threshold))
