@@ -283,7 +283,7 @@ def _photographs(
     names = list(labels)
     pictures = _Photographs(names, [contents[name] for name in names])
     numbers = torch.tensor(list(labels.values()))
-    source = path.resolve().name
+    source = printable(path.resolve().name)
     return Dataset(source, numbers, tuple(classes), pictures, names, pictures.content)
 
 

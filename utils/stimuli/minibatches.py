@@ -119,8 +119,8 @@ class Dataset(data.Dataset):
     def digest(self) -> str:
         """A sha256 of the images: of their order, names, contents, labels and classes.
 
-        It reads every file once, but decodes none, and draws no generated image. Preparation and
-        `source` are no part of it.
+        It reads every file once and decodes none; for the content of a generated image it takes the
+        name of the data set and the image's number. Preparation is no part of it.
         """
         whole = hashlib.sha256(ascii(self.classes).encode())
         for i, label in enumerate(self.labels.tolist()):
