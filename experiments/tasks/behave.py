@@ -19,6 +19,7 @@ from torchvision.transforms import Normalize
 from experiments.engine.metrics import left_out, planned
 from utils.edition import SECOND
 from utils.measures import behaviour
+from utils.measures.responses import finite_logits
 from utils.stimuli import datasets, objects, objects2, psychophysics
 
 MEASURES = {
@@ -149,7 +150,7 @@ class Behaviour:
 
     @torch.no_grad()
     def _conflict(self, pixels: Tensor, shape: Tensor, index: Tensor) -> None:
-        logits = self.observer.eval()(pixels)
+        logits = finite_logits(self.observer.eval()(pixels), self.observer)
         decided = behaviour.categories_of(logits) if self.everyday else logits.argmax(1)
         decided, texture = decided.cpu(), self.textures[index]
         outcome = torch.full_like(decided, NEITHER)

@@ -11,6 +11,7 @@ from experiments.engine.metrics import Metrics, left_out, merged, planned
 from experiments.tasks.tables import COLUMNS, rows
 from utils.edition import SECOND
 from utils.measures import attention_geometry, sparsity
+from utils.measures.responses import finite_logits
 from utils.measures.similarity import FEWEST, MinibatchCKA
 from utils.probes import (
     ActivationRecorder,
@@ -94,6 +95,7 @@ class Measurement:
                 f"have a label {int(labels.max())}: choose data with the model's classes, or leave "
                 "accuracy out."
             )
+        finite_logits(logits, self.model)
         self.metrics.of(("accuracy",)).update((logits.argmax(1) == labels).double())
         nats = F.cross_entropy(logits.float(), labels, reduction="none")
         self.metrics.of(("cross_entropy",)).update(nats)

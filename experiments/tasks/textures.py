@@ -15,6 +15,7 @@ from experiments.engine.job import Condition
 from experiments.engine.provenance import provenance
 from experiments.engine.ranks import CPU
 from experiments.engine.results import RESULTS, Results
+from utils.measures.behaviour import decisions
 from utils.stimuli import objects
 
 FILE = "objects/textures.csv"  # in results/
@@ -37,7 +38,7 @@ def rows(model: str, stimuli: dict[str, objects.Stimuli]) -> Iterator[dict]:
     """The share of right answers on each split and texture, of the n stimuli that have it."""
     network = Condition(model).load().eval()
     for split, shown in stimuli.items():
-        answers = torch.cat([network(images).argmax(-1) for images in shown.images.split(BATCH)])
+        answers = decisions(network, shown.images, BATCH)
         right = (answers == shown.labels).double()
         for number, texture in enumerate(objects.TEXTURES):
             own = right[shown.texture == number]

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from experiments.engine.files import alone, replace
 from experiments.engine.provenance import provenance
 from experiments.training.recipes import Recipe, recipe_of
+from utils.measures.responses import finite_logits
 from utils.models import zoo
 from utils.models.architectures import CNNS, Spec, build, forward_flops
 from utils.models.checkpoints import fill, fitting
@@ -54,7 +55,7 @@ def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> fl
     training, device = model.training, next(model.parameters()).device
     model.eval()
     hits = sum(
-        (model(x.to(device)).argmax(1) == y.to(device)).sum().item()
+        (finite_logits(model(x.to(device)), model).argmax(1) == y.to(device)).sum().item()
         for x, y in zip(images.split(500), labels.split(500), strict=True)
     )
     model.train(training)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .responses import check_range, float64, float_responses
+from .responses import checked, float64, float_responses, scaled
 
 
 def mean_attention_distance(
@@ -48,9 +48,8 @@ def mean_attention_distance(
             f"prefix tokens and a {rows} × {columns} grid, got shape {tuple(x.shape)}: read all "
             "rows (rows='all'), and check grid and prefix."
         )
-    low, high = (bound.item() for bound in x.aminmax())
-    check_range(low, high, "mean_attention_distance", signed=False)
-    patches = float64(x[..., prefix:, prefix:])  # [batch, heads, patches, patches]
+    x = checked(x, "mean_attention_distance")
+    patches = float64(scaled(x[..., prefix:, prefix:]))  # [batch, heads, patches, patches]
     axes = (torch.arange(rows).double(), torch.arange(columns).double())
     places = torch.cartesian_prod(*axes).to(patches.device)  # [patches, 2]
     pixels = patch_size * (places[:, None] - places).norm(dim=-1)  # [patches, patches]
@@ -71,12 +70,17 @@ def uniform_attention_distance(grid: tuple[int, int], patch_size: float) -> floa
     Returns:
         The distance in pixels.
 
+    Raises:
+        ValueError: For a grid without patches.
+
     Example:
         >>> from utils.measures import attention_geometry
         >>> attention_geometry.uniform_attention_distance((1, 2), patch_size=8)
         4.0
     """
     rows, columns = grid
+    if min(grid) < 1:
+        raise ValueError(f"A grid has one row and one column at least, not {rows} × {columns}.")
     # An offset of (i, j) patches occurs (rows − i)(columns − j) times in each direction.
     total = sum(
         (1 + (i > 0)) * (1 + (j > 0)) * (rows - i) * (columns - j) * math.hypot(i, j)
@@ -116,9 +120,7 @@ def rollout(maps: Iterable[Tensor]) -> Tensor:
                 f"rollout needs maps [batch, heads, tokens, tokens], got shape {tuple(x.shape)} "
                 f"in map {layer}: read all rows of layers that attend over all tokens."
             )
-        low, high = (bound.item() for bound in x.aminmax())
-        check_range(low, high, "rollout", signed=False)
-        mixed = float64(x).mean(1)  # [batch, tokens, tokens]
+        mixed = float64(checked(x, "rollout")).mean(1)  # [batch, tokens, tokens]
         mixed = mixed / mixed.sum(-1, keepdim=True)
         mixed = (mixed + torch.eye(x.shape[-1]).to(mixed)) / 2
         if result is not None and result.shape != mixed.shape:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..stimuli import psychophysics
+from .responses import finite_logits
 from .statistics import percentiles
 
 # The sixteen everyday categories as classes of ImageNet-1k, 207 in all, as geirhos2019imagenet
@@ -58,7 +59,7 @@ def categories_of(logits: Tensor) -> Tensor:
         Indices into CATEGORIES [batch].
 
     Raises:
-        ValueError: For other numbers of classes.
+        ValueError: For other numbers of classes, NaN and infinite logits.
 
     Example:
         >>> import torch
@@ -70,7 +71,7 @@ def categories_of(logits: Tensor) -> Tensor:
     """
     if logits.ndim != 2 or logits.shape[1] != 1000:
         raise ValueError(f"ImageNet logits are [batch, 1000], not {list(logits.shape)}.")
-    p = logits.softmax(-1)
+    p = finite_logits(logits).softmax(-1)
     means = [p[:, list(classes)].mean(1) for classes in CATEGORIES.values()]
     return torch.stack(means, 1).argmax(1)
 
@@ -294,6 +295,9 @@ def decisions(model: nn.Module, images: Tensor, batch: int = 250) -> Tensor:
     Returns:
         int64 [n].
 
+    Raises:
+        ValueError: For NaN and infinite logits.
+
     Example:
         >>> import torch
         >>> from utils.measures import behaviour
@@ -303,7 +307,8 @@ def decisions(model: nn.Module, images: Tensor, batch: int = 250) -> Tensor:
     """
     device = next(model.parameters()).device
     with _undisturbed(model):
-        return torch.cat([model(x.to(device)).argmax(1).cpu() for x in images.split(batch)])
+        logits = torch.cat([model(x.to(device)).cpu() for x in images.split(batch)])
+    return finite_logits(logits, model).argmax(1)
 
 
 class Retained(NamedTuple):
@@ -425,7 +430,8 @@ def pgd(
         The changed images [n, 3, h, w].
 
     Raises:
-        ValueError: For images outside of 0 … 1, a negative epsilon and no step.
+        ValueError: For images outside of 0 … 1, a negative epsilon, no step, and logits or
+            gradients that are NaN or infinite.
 
     Example:
         >>> import torch
@@ -450,8 +456,14 @@ def pgd(
     with _undisturbed(model), torch.enable_grad():
         for _ in range(steps):
             x.requires_grad_(True)
-            loss = F.cross_entropy(model(x), labels, reduction="sum")
+            logits = finite_logits(model(x), model)
+            loss = F.cross_entropy(logits, labels, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, x)
             moved = x.detach() + 2.5 * epsilon / steps * gradient.sign()
             x = (images + (moved - images).clamp(-epsilon, epsilon)).clamp(0, 1)
+    if not x.isfinite().all():
+        raise ValueError(
+            f"The gradient of {type(model).__name__} is NaN, so that no image can be made of it: "
+            "find the layer that makes it (a square root of 0, say)."
+        )
     return x

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from .responses import float64, float_responses
+from .responses import checked, float64
+from .sparsity.streaming import Shaped
 
 
 class Decoded(NamedTuple):
@@ -42,7 +42,7 @@ def threshold(
         The responses, zero where they are not left.
 
     Raises:
-        ValueError: For a share outside 0 … 1 and an unknown part.
+        ValueError: For a share outside 0 … 1, an unknown part, NaN and infinite responses.
 
     Example:
         >>> import torch
@@ -55,7 +55,7 @@ def threshold(
         raise ValueError(f'A part is "top only" or "top excluded", not {part!r}.')
     if not 0 <= share <= 1:
         raise ValueError(f"A share lies between 0 and 1, not {share}.")
-    x = float_responses(responses, "threshold")
+    x = checked(responses, "threshold", signed=True)
     size = x.abs()
     if peak:
         largest = size.flatten(0, -2).amax(0)
@@ -82,7 +82,8 @@ def nearest_centroid_accuracy(train: Tensor, labels: Tensor, test: Tensor, truth
         The share, in 0 … 1.
 
     Raises:
-        ValueError: If a class of the test responses was not trained.
+        ValueError: If a class of the test responses was not trained, and for NaN and infinite
+            responses.
 
     Example:
         >>> import torch
@@ -92,8 +93,12 @@ def nearest_centroid_accuracy(train: Tensor, labels: Tensor, test: Tensor, truth
         >>> decoding.nearest_centroid_accuracy(train, labels, test, truth)  # the means are 1 and 10
         0.5
     """
-    x = float64(float_responses(train, "nearest_centroid_accuracy"))
-    labels, truth, test = labels.to(x.device), truth.to(x.device), float64(test)
+    x, test = (
+        float64(checked(each, "nearest_centroid_accuracy", signed=True)) for each in (train, test)
+    )
+    largest = max(each.abs().max() for each in (x, test))
+    x, test = (each / torch.where(largest > 0, largest, 1.0) for each in (x, test))
+    labels, truth = labels.to(x.device), truth.to(x.device)
     classes, rows = labels.unique(return_inverse=True)
     if missing := set(truth.tolist()) - set(classes.tolist()):
         raise ValueError(
@@ -157,14 +162,15 @@ def decode_classes(
 RIDGE = 1e-3  # of the mean variance, added to every direction before whitening
 
 
-class PlaceDecoder(Metric):
+class PlaceDecoder(Shaped):
     """Which place a token is from, by linear discriminant analysis: sums over images, merged.
 
     `update(tokens)` [images, places, channels] to learn from; `decode(tokens)` → [images, places],
     the number of the nearest mean token once the variation about the means is whitened.
 
     Raises:
-        ValueError: In `decode`, if it has learnt from fewer than two images.
+        ValueError: In `decode`, if it has learnt from fewer than two images, or from NaN, infinite
+            responses, or such whose squares leave the range of float64.
 
     Example:
         >>> import torch
@@ -205,6 +211,13 @@ class PlaceDecoder(Metric):
                 "A place cannot be decoded from what fewer than two images have taught: give more "
                 "images."
             )
+        squares = self.products.diagonal()
+        unsquared = bool((squares < 1e-290).any() and self.total[:, squares < 1e-290].any())
+        if unsquared or not self.products.isfinite().all():
+            raise ValueError(
+                "PlaceDecoder has learnt from NaN or infinite responses, or such whose squares "
+                "leave the range of float64: find the layer that makes them, or scale them."
+            )
         means = self.total / self.images  # [places, channels]
         size, channels = means.shape[0] * self.images, means.shape[1]
         within = (self.products - self.images * means.mT @ means) / (size - means.shape[0])
@@ -223,4 +236,5 @@ class PlaceDecoder(Metric):
             Numbers of places [images, places].
         """
         weights, offsets = self.compute()
+        checked(tokens, "PlaceDecoder", signed=True)
         return (tokens.detach().cpu().double() @ weights - offsets).argmax(-1)

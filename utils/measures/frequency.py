@@ -8,22 +8,22 @@ from torch import Tensor, nn
 from ..probes.anatomy import channel_axis, places
 from ..probes.channels import follow_channels
 from ..probes.hooks import refuse_compiled
-from .responses import check_range, float64, float_responses
+from .responses import checked, float64, float_responses, scaled
 
 FLOOR = 1e-6  # amplitudes are told apart down to this share of a channel's mean amplitude
 
 
-def _amplitudes(maps: Tensor, what: str) -> Tensor:
-    """|FFT| of maps [batch, channels, h, h] in float64, not below the floor."""
+def _amplitudes(maps: Tensor, what: str, scale: bool = True) -> Tensor:
+    """|FFT| of maps [batch, channels, h, h] in float64, not below the floor, or a multiple."""
     x = float_responses(maps, what)
     if x.ndim != 4 or x.shape[-1] != x.shape[-2] or x.shape[-1] < 2:
         raise ValueError(
             f"{what} needs square maps [batch, channels, h, h], got shape {tuple(x.shape)}: bring "
             "tokens to the grid of patches, and channels to the second axis."
         )
-    low, high = (bound.item() for bound in x.aminmax())
-    check_range(low, high, what, signed=True)
-    amplitude = torch.fft.fft2(float64(x)).abs()
+    x = checked(x, what, signed=True)
+    x = x if scale else scaled(x.flatten(2)).view_as(x)
+    amplitude = checked(torch.fft.fft2(float64(x)).abs(), what)
     return torch.maximum(amplitude, FLOOR * amplitude.mean((-1, -2), keepdim=True))
 
 
@@ -52,7 +52,7 @@ def delta_log_amplitude(maps: Tensor) -> Tensor:
         >>> frequency.delta_log_amplitude(maps).abs().round(decimals=3)
         tensor([[0., 0., 0., 0., 0.]], dtype=torch.float64)
     """
-    amplitude = _amplitudes(maps, "delta_log_amplitude")
+    amplitude = _amplitudes(maps, "delta_log_amplitude", scale=False)
     diagonal = amplitude.diagonal(dim1=-2, dim2=-1)[..., : maps.shape[-1] // 2 + 1].log()
     return (diagonal - diagonal[..., :1]).nanmean(1)
 

@@ -1,5 +1,6 @@
 """What part of the image a unit sees: by its gradient, and by its responses to white noise."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..probes import ActivationRecorder
 from ..probes.anatomy import channel_axis, places, token_layout
 from ..probes.channels import follow_channels
 from ..probes.hooks import closest, refuse_compiled
-from .responses import check_range, float64, float_responses
+from .responses import checked, float64, float_responses, scaled
 
 
 def effective_receptive_field(
@@ -91,9 +92,7 @@ def effective_receptive_field(
                 field = field + float64(gradient.abs().mean(1)).sum(0)  # [rows, columns]
     finally:
         handle.remove()
-    low, high = (bound.item() for bound in field.aminmax())
-    check_range(low, high, "effective_receptive_field", signed=False)
-    if not high:
+    if not checked(field, "effective_receptive_field").any():
         raise RuntimeError(
             f"No pixel changes {layer!r} at position {position}: its units are silent for these "
             "images, or the layer does not depend on the image."
@@ -187,8 +186,7 @@ def half_mass_radius(field: Tensor, centre: tuple[float, float] | None = None) -
             "half_mass_radius needs a field [rows, columns] with some mass, got "
             f"{'zeros' if x.ndim == 2 else f'shape {tuple(x.shape)}'}."
         )
-    low, high = (bound.item() for bound in x.aminmax())
-    check_range(low, high, "half_mass_radius", signed=False)
+    x = scaled(checked(x, "half_mass_radius").flatten()).view_as(x)
     if centre is None:
         centre = ((x.shape[0] - 1) / 2, (x.shape[1] - 1) / 2)
     y, z = (torch.arange(n, dtype=torch.float64, device=x.device) for n in x.shape)
@@ -209,7 +207,7 @@ def relative_radius(field: Tensor, centre: tuple[float, float] | None = None) ->
 
     Returns:
         0 for a single pixel at the centre, 1 for an even field, above 1 for one that shuns the
-        centre.
+        centre; NaN where the even field has no radius, in a single pixel.
 
     Example:
         >>> import torch
@@ -217,7 +215,8 @@ def relative_radius(field: Tensor, centre: tuple[float, float] | None = None) ->
         >>> receptive_field.relative_radius(torch.ones(9, 9))
         1.0
     """
-    return half_mass_radius(field, centre) / half_mass_radius(torch.ones_like(field), centre)
+    even = half_mass_radius(torch.ones_like(field), centre)
+    return half_mass_radius(field, centre) / even if even else math.nan
 
 
 def spike_triggered_average(
@@ -269,12 +268,13 @@ def spike_triggered_average(
                 f"respond gave {tuple(r.shape)} for {len(noise)} images of noise: it should give "
                 "[batch, units]."
             )
-        low, high = (bound.item() for bound in r.aminmax())
-        check_range(low, high, "spike_triggered_average", signed=True)
-        r, x = float64(r).cpu(), noise.flatten(1).double()
+        r, x = (
+            float64(checked(r, "spike_triggered_average", signed=True)).cpu(),
+            noise.flatten(1).double(),
+        )
         products, spikes, shown = products + r.mT @ x, spikes + r.sum(0), shown + x.sum(0)
     average = products / images - torch.outer(spikes, shown) / images**2  # [units, pixels]
-    return average.unflatten(1, size)
+    return checked(average, "spike_triggered_average", signed=True).unflatten(1, size)
 
 
 def field_of(model: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, tuple[float, float]]:

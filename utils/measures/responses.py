@@ -91,6 +91,8 @@ def finite_logits(logits: Tensor, model: nn.Module | None = None) -> Tensor:
         ValueError: For NaN or infinite logits.
     """
     if not bool(logits.isfinite().all()):
+        while isinstance(model, nn.Sequential) and len(model):
+            model = model[-1]  # behind a Normalize
         owner = "The model" if model is None else type(model).__name__
         bad = int((~logits.isfinite()).flatten(1).any(1).sum())
         raise ValueError(

@@ -22,11 +22,11 @@ class MinibatchCKA(Shaped):
     """Linear CKA between all layers of one model, or of two, accumulated over minibatches.
 
     `update(features)` or `update(features_a, features_b)`, then `compute()`. The unbiased HSIC of
-    each minibatch of n images is weighted by n(n − 3), of which the pairs of its images are half
-    but for n, and summed over the minibatches before the ratio. Minibatches of equal size weigh
-    equally, as in nguyen2021wide; the weight keeps a short last one, whose HSIC is hardly known,
-    from deciding. The value depends on their size, so compare at equal size. Source:
-    kornblith2019similarity, song2012feature, nguyen2021wide. Chapter 2.4.
+    each minibatch is weighted by n(n − 3), nearly the number of pairs of its n images, and summed
+    over the minibatches before the ratio. Minibatches of equal size so weigh equally, as in
+    nguyen2021wide; a short last one, whose HSIC is hardly known, does not decide. The value depends
+    on their size, so compare at equal size. Source: kornblith2019similarity, song2012feature,
+    nguyen2021wide. Chapter 2.4.
 
     Attributes:
         names: The layers of both models, as keys of the dicts or numbers in the lists; part of the
@@ -194,7 +194,7 @@ def _gram(responses: Tensor) -> Tensor:
 
 
 def _within_range(x: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Responses less their mean, the mean, and p; both over 2ᵖ where products would be out of range.
+    """Responses less their mean, and the mean, over 2ᵖ if products would leave the range; and p.
 
     A common offset would eat the digits of every product.
     """

@@ -3,7 +3,8 @@
 Two kinds of interval, never mixed. Drawing other images (`bootstrap_means`) says how well one
 network is known. Training other networks (`contrast`, `slope_per_doubling`) says what holds of an
 architecture; a bootstrap over three seeds would cover 72 % instead of 95, so these are t-intervals
-with the SD of all conditions pooled. Chapter 2.2.
+with the SD of all conditions pooled. NaN is a case without a value, which is left out and counted;
+an infinite value has no mean and is refused, but for ranks. Chapter 2.2.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -63,15 +64,29 @@ class Trend(Estimate):
     detectable: float = np.nan
 
 
-def _defined(*columns: Sequence[float]) -> tuple[list[np.ndarray], int]:
-    """The cases in which no column is NaN, as float64, and the number of the others."""
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Values that have a mean; ValueError for infinite ones."""
+    if infinite := int(np.isinf(values).sum()):
+        raise ValueError(
+            f"{infinite} of {values.size} values are infinite, so that there is no mean: leave "
+            "them out and say so, or compare ranks."
+        )
+    return values
+
+
+def _defined(*columns: Sequence[float], ranks: bool = False) -> tuple[list[np.ndarray], int]:
+    """The cases in which no column is NaN, as float64, and the number of the others.
+
+    Infinite values are refused unless only `ranks` of them count.
+    """
     arrays = [np.asarray(column, dtype=np.float64) for column in columns]
     if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
         raise ValueError(
             f"Give one value of each kind a model, not {[list(a.shape) for a in arrays]}."
         )
     known = ~np.isnan(arrays).any(0)
-    return [array[known] for array in arrays], int((~known).sum())
+    arrays = [array[known] if ranks else _finite(array[known]) for array in arrays]
+    return arrays, int((~known).sum())
 
 
 def _doublings(x: np.ndarray) -> np.ndarray:
@@ -103,7 +118,8 @@ def contrast(
         The contrast.
 
     Raises:
-        ValueError: If no condition has 2 models with a value, or a weighted one has none.
+        ValueError: If no condition has 2 models with a value, or a weighted one has none, and for
+            infinite values.
 
     Example:
         >>> from utils.measures import statistics
@@ -113,6 +129,7 @@ def contrast(
         [0.1, 0.039, 0.161]
     """
     known = [(c, v) for c, v in zip(conditions, values, strict=True) if not np.isnan(v)]
+    _finite(np.array([value for _, value in known], dtype=np.float64))
     groups: dict[Hashable, list[float]] = {}
     for condition, value in known:
         groups.setdefault(condition, []).append(float(value))
@@ -140,7 +157,7 @@ def mean_over(values: Sequence[float], confidence: float = 0.95) -> Estimate:
         The mean.
 
     Raises:
-        ValueError: If none has a value.
+        ValueError: If none has a value, and for infinite ones.
 
     Example:
         >>> from utils.measures import statistics
@@ -172,7 +189,7 @@ def unequal(plus: Sequence[float], minus: Sequence[float], confidence: float = 0
         The difference, with an infinite interval where a kind has a single model with a value.
 
     Raises:
-        ValueError: Where a kind has no model with a value.
+        ValueError: Where a kind has no model with a value, and for infinite ones.
 
     Example:
         >>> from utils.measures import statistics
@@ -216,11 +233,11 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], confidence: float =
         >>> round(found.estimate, 3), round(found.p, 3)
         (0.829, 0.077)
     """
-    (xs, ys), undefined = _defined(x, y)
+    (xs, ys), undefined = _defined(x, y, ranks=True)
     n = len(xs)
     if n < 5:
         raise ValueError(f"A correlation needs at least 5 models with both values, not {n}.")
-    if np.ptp(xs) == 0 or np.ptp(ys) == 0:
+    if min(len(np.unique(xs)), len(np.unique(ys))) == 1:
         return Estimate(np.nan, np.nan, np.nan, np.nan, n, undefined)
     r = float(stats.spearmanr(xs, ys).statistic)
     z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
@@ -245,7 +262,7 @@ def share_over(
         The mean, without p; its interval is 0 to 1 for fewer than `fewest` models.
 
     Raises:
-        ValueError: If no model has a value.
+        ValueError: If no model has a value, and for infinite ones.
 
     Example:
         >>> from utils.measures import statistics
@@ -266,7 +283,12 @@ def share_over(
 def _t_interval(
     estimate: float, error: float, freedom: int, confidence: float
 ) -> tuple[float, float, float, float]:
-    """Estimate, low, high and p; without any spread, p is 0 unless the estimate is."""
+    """Estimate, low, high and p; without any spread, p is 0 unless the estimate is.
+
+    NaN where a number is out of the range of float64.
+    """
+    if not (np.isfinite(estimate) and np.isfinite(error)):
+        return float(estimate), np.nan, np.nan, np.nan
     half = stats.t.ppf((1 + confidence) / 2, freedom) * error
     t = estimate / error if error > 0 else np.copysign(np.inf, estimate) if estimate else 0.0
     p = 2 * stats.t.sf(abs(t), freedom)
@@ -297,7 +319,7 @@ def slope_per_doubling(
 
     Raises:
         ValueError: For fewer than 3 models (4 with `held`), fewer than 2 sizes, sizes not above 0,
-            and an x that `held` determines.
+            infinite values, and an x that `held` determines.
 
     Example:
         >>> from utils.measures import statistics
@@ -359,7 +381,8 @@ def rank_trend(
         >>> round(found.estimate, 3), round(found.p, 3)  # 2 of 24 orders are as extreme
         (1.0, 0.083)
     """
-    (xs, ys), undefined = _defined(x, y)
+    (xs, ys), undefined = _defined(x, y, ranks=True)
+    xs, ys = stats.rankdata(xs), stats.rankdata(ys)  # so that infinite values have differences
     n = len(xs)
     if n < 3:
         raise ValueError(f"A trend needs at least 3 models with a value, not {n}.")
@@ -401,7 +424,7 @@ def bootstrap_means(
         Name → [1 + samples, …] in float64; the first is the mean of the images as they are.
 
     Raises:
-        ValueError: For tables of different lengths, and fewer than 2 images.
+        ValueError: For tables of different lengths, fewer than 2 images, and infinite values.
 
     Example:
         >>> import numpy as np
@@ -420,7 +443,7 @@ def bootstrap_means(
     images = lengths.pop()
     rng = np.random.default_rng(seed)
     flat = {name: np.reshape(table, (images, -1)) for name, table in tables.items()}
-    columns = np.concatenate(list(flat.values()), axis=1, dtype=np.float64)
+    columns = _finite(np.concatenate(list(flat.values()), axis=1, dtype=np.float64))
     means = [columns.mean(0, keepdims=True)]
     rows = max(1, AT_ONCE // images)
     for start in range(0, samples, rows):
@@ -451,10 +474,10 @@ def percentiles(
         undefined: How many cases had no value.
 
     Returns:
-        The Estimate, NaN if the first value is.
+        The Estimate, without an interval and p if the first value is NaN or infinite.
     """
     estimate, drawn = float(values[0]), values[1:][~np.isnan(values[1:])]
-    if np.isnan(estimate) or not len(drawn):
+    if not np.isfinite(estimate) or not len(drawn):
         return Estimate(estimate, np.nan, np.nan, np.nan, n, undefined)
     low, high = np.quantile(drawn, ((1 - confidence) / 2, (1 + confidence) / 2))
     beyond = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())
