@@ -2,19 +2,25 @@
 
 import json
 import math
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
 import torch
 
+from experiments.engine.files import NotWritten
 from experiments.training import trainer
 from experiments.training.recipes import Recipe, recipe_of
 from experiments.training.trainer import accuracy, batches, publish, train
 from experiments.training.views import Fixed
 from utils.models import zoo
 from utils.models.architectures import Spec, build, forward_flops
+from utils.models.checkpoints import CheckpointError
 
 
 def weights(run):
@@ -258,6 +264,55 @@ def test_a_loss_that_is_not_finite_stops_training(tiny_data, tiny_recipe, tmp_pa
         train("vit-d1-h2-w8", broken, tiny_data, tiny_recipe, tmp_path)
 
 
+# Damaged files and full disks.
+
+
+def _cut(file):
+    file.write_bytes(file.read_bytes()[:-500])
+
+
+DAMAGE = {
+    "empty": lambda file: file.write_bytes(b""),
+    "cut": _cut,
+    "foreign": lambda file: file.write_bytes(pickle.dumps(SimpleNamespace(a=1), protocol=2)),
+    "junk": lambda file: file.write_bytes(b"junk, and no state"),
+    "page": lambda file: file.write_text("<html>", encoding="utf-8"),
+    "folder": lambda file: (file.unlink(), file.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_state_is_said_in_one_sentence_and_kept(damage, tiny_data, tiny_recipe, tmp_path):
+    folder = tmp_path / "vit-d1-h2-w8"
+    folder.mkdir()
+    torch.save({"begun_with": {}}, folder / "state.pt")
+    DAMAGE[damage](folder / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt is damaged: .* to train again\.$") as error:
+        train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path)
+    assert "\n" not in str(error.value)
+    assert (folder / "state.pt").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("name", ["state.pt", "record.json"])
+def test_a_full_disk_is_said_in_one_sentence_and_training_goes_on_from_what_there_is(
+    name, tiny_data, tiny_recipe, tmp_path
+):
+    folder = tmp_path / "vit-d1-h2-w8"
+    folder.mkdir()
+    full = folder / f"{name}.tmp"
+    full.symlink_to("/dev/full")
+    with pytest.raises(
+        NotWritten, match=rf"{name} could not be written \(.*\); .* goes on"
+    ) as error:
+        train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path)
+    assert "\n" not in str(error.value)
+    full.unlink(missing_ok=True)
+    resumed = train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path)
+    through = train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path / "through")
+    assert all(torch.equal(w, weights(through)[key]) for key, w in weights(resumed).items())
+
+
 # Publishing.
 
 
@@ -287,3 +342,41 @@ def test_publishing_keeps_the_other_models_and_is_repeatable(tiny_data, tiny_rec
 def test_an_unfinished_run_cannot_be_published(tiny_data, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no finished training \(record\.json is missing"):
         publish(tmp_path, tiny_data, tmp_path)
+
+
+def test_publishers_at_the_same_time_all_find_their_place_in_the_manifest(
+    tiny_data, tiny_recipe, tmp_path
+):
+    names = ["vit-d1-h1-w8", "vit-d1-h2-w8", "vit-d1-h4-w8", "resnet-d8-w16"]
+    short = replace(tiny_recipe, epochs=1, descent=0.5)
+    runs = [train(name, tiny_data, tiny_data, short, tmp_path) for name in names]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda run: publish(run, tiny_data, tmp_path / "zoo"), runs * 4))
+    assert sorted(zoo.manifest(tmp_path / "zoo")) == sorted(names)
+    kept = {file.name for file in (tmp_path / "zoo").iterdir()}
+    assert kept == {"manifest.json", *(f"{name}.safetensors" for name in names)}
+
+
+def test_a_publisher_that_another_one_keeps_out_says_so(
+    tiny_data, tiny_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trainer, "PATIENCE", 0.1)
+    run = train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path)
+    (tmp_path / "zoo").mkdir()
+    with (
+        trainer.alone(tmp_path / "zoo" / "lock", "held"),
+        pytest.raises(
+            BlockingIOError, match=r"zoo is being written .*: publish vit-d1-h2-w8 again"
+        ),
+    ):
+        publish(run, tiny_data, tmp_path / "zoo")
+    assert not (tmp_path / "zoo" / "manifest.json").exists()
+
+
+def test_weights_of_another_model_are_not_published(tiny_data, tiny_recipe, tmp_path):
+    run = train("vit-d1-h2-w8", tiny_data, tiny_data, tiny_recipe, tmp_path)
+    other = build(Spec.parse("vit-d1-h2-w16")).state_dict()
+    safetensors.torch.save_file(other, run / "final.safetensors")
+    with pytest.raises(CheckpointError, match=r"no weights for this model .* train it again\.$"):
+        publish(run, tiny_data, tmp_path / "zoo")
+    assert not (tmp_path / "zoo" / "manifest.json").exists()
