@@ -209,7 +209,7 @@ def channel_axis(model: nn.Module, layer: str, ndim: int) -> int:
     Example:
         >>> import timm
         >>> from utils.probes.anatomy import channel_axis
-        >>> model = timm.create_model("convnext_atto")
+        >>> model = timm.create_model("convnext_tiny", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))
         >>> channel_axis(model, "stages.0.blocks.0.conv_dw", 4)
         1
         >>> channel_axis(model, "stages.0.blocks.0.mlp.act", 4)

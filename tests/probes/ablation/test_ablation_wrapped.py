@@ -9,8 +9,11 @@ from helpers.eager import build
 from helpers.layouts import MODELS, WRAPPERS, by_a_hook, model, some, true_axes, without_channels
 from helpers.model_families import FAMILIES, UNREADABLE, Family
 from helpers.naive_ablation import lively
+from helpers.small_models import hooks_on
 
 from utils.probes import AblationSpec, Ablator
+from utils.probes.anatomy import channel_axis
+from utils.probes.channels import follow_channels
 
 LAYERS = 4  # of each model
 
@@ -82,3 +85,32 @@ def test_channels_first_and_last_are_ablated_as_by_a_hook(name, how):
         expected = by_a_hook(whole, path + layer, images, change)
         scale = float(expected.abs().max())
         torch.testing.assert_close(found, torch.stack([expected] * 2), atol=1e-5 * scale, rtol=1e-5)
+
+
+def test_the_axis_is_known_from_the_whole_model_whatever_stands_in_it_later():
+    whole = MODELS["EfficientViT"].make().eval()
+    layers = ["head.in_conv.act", "stem.in_conv.act"]
+    known = [channel_axis(whole, layer, 4) for layer in layers]
+    whole.stages = torch.nn.Linear(1, 1)
+    for part in (whole.head.in_conv, whole.stem.in_conv):
+        part.conv, part.norm = torch.nn.Linear(1, 1), torch.nn.Identity()
+    assert [channel_axis(whole, layer, 4) for layer in layers] == known == [1, 1]
+
+
+def test_finding_out_leaves_no_trace_on_a_model():
+    whole = MODELS["torchvision ConvNeXt"].make().train()
+    norm = torch.nn.BatchNorm2d(3)
+    whole = torch.nn.Sequential(norm, whole)
+    state = {name: value.clone() for name, value in whole.state_dict().items()}
+    modes = [module.training for module in whole.modules()]
+    before = hooks_on(whole)
+    follow_channels(whole, torch.rand(3, 3, 64, 64))
+    assert [module.training for module in whole.modules()] == modes
+    assert hooks_on(whole) == before
+    assert all(value.equal(state[name]) for name, value in whole.state_dict().items())
+
+    whole.eval()
+    spec = AblationSpec("1.features.3.0.block.4", channels=[0])
+    Ablator(whole).run(torch.rand(2, 3, 64, 64), spec)
+    assert not any("_compiled_call_impl" in vars(module) for module in whole.modules())
+    assert hooks_on(whole) == before
