@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 WANTED := $(shell cat pyproject.toml requirements.txt constraints.txt | cksum | cut -d' ' -f1)
 INSTALLED := .venv/installed-$(WANTED)
 
-.PHONY: help book test test-quick test-faults test-lowest lint lab coursework links serve bench clean env
+.PHONY: help book test test-quick test-faults test-lowest test-runtime lint lab coursework links serve bench clean env
 
 help:
 	@echo "make book         render the book into _build/html (quick when nothing changed)"
@@ -12,6 +12,7 @@ help:
 	@echo "make coursework   write editions for students and instructors, and autograders"
 	@echo "make links        ask every link of the book whether it still leads somewhere"
 	@echo "make serve        show the rendered book on http://localhost:8000"
+	@echo "make test-runtime run two chapters in environments that are not the book's (long)"
 	@echo "make lint         check style and types"
 	@echo "make test-quick   run the unit tests that are not slow, in a minute and a half"
 	@echo "make test-faults  try a catalogue of faults and print how each was answered"
@@ -46,6 +47,9 @@ test-lowest: $(INSTALLED)
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 --dist loadfile -q \
 		-m "not slow" --nbval-lax --nbval-current-env --nbval-cell-timeout=180 \
 		--ignore tests/browser tests chapters/3_attention_sparsity.ipynb
+
+test-runtime: $(INSTALLED)
+	@$(PYTHON) tests/runtimes.py
 
 lint: $(INSTALLED)
 	@$(PYTHON) -m ruff check .
