@@ -430,8 +430,8 @@ def pgd(
         The changed images [n, 3, h, w].
 
     Raises:
-        ValueError: For images outside of 0 … 1, a negative epsilon, no step, and logits or
-            gradients that are NaN or infinite.
+        ValueError: For images outside of 0 … 1, a negative epsilon, no step, logits that are
+            NaN or infinite, and gradients that are NaN.
 
     Example:
         >>> import torch
@@ -459,11 +459,11 @@ def pgd(
             logits = finite_logits(model(x), model)
             loss = F.cross_entropy(logits, labels, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, x)
+            if gradient.isnan().any():  # the sign of NaN is 0: nothing would be attacked
+                raise ValueError(
+                    f"The gradient of {type(model).__name__} is NaN, so that no image can be made "
+                    "of it: find the layer that makes it (a square root of 0, say)."
+                )
             moved = x.detach() + 2.5 * epsilon / steps * gradient.sign()
             x = (images + (moved - images).clamp(-epsilon, epsilon)).clamp(0, 1)
-    if not x.isfinite().all():
-        raise ValueError(
-            f"The gradient of {type(model).__name__} is NaN, so that no image can be made of it: "
-            "find the layer that makes it (a square root of 0, say)."
-        )
     return x

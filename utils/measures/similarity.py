@@ -198,20 +198,18 @@ def _within_range(x: Tensor) -> tuple[Tensor, Tensor, int]:
 
     A common offset would eat the digits of every product.
     """
-    mean = x.mean(0)
-    centred = x - mean
-    power = math.frexp(max(abs(bound.item()) for bound in centred.aminmax()))[1]
+    power = math.frexp(max(abs(bound.item()) for bound in x.aminmax()))[1]
     if abs(power) > LARGEST_POWER:
         raise ValueError(
             f"MinibatchCKA got responses of about 2 to the power of {power}, whose products leave "
             "the range of float64: scale them."
         )
-    if abs(power) < 40:  # as nearly all are
-        return centred, mean, 0
-    half = power // 2  # 2ᵖ itself may be out of the range of float32
-    for part in (half, power - half):
-        centred, mean = centred * 2.0**-part, mean * 2.0**-part
-    return centred, mean, power
+    power = power if abs(power) > 40 else 0  # as in nearly all networks
+    if power:
+        half = power // 2  # 2ᵖ itself may be out of the range of float32
+        x = x * 2.0**-half * 2.0 ** -(power - half)
+    mean = x.mean(0)
+    return x - mean, mean, power
 
 
 def _u_centred(grams: Tensor) -> Tensor:
