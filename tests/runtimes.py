@@ -84,7 +84,9 @@ def published(folder: Path) -> tuple[str, str]:
         words = ["git", "-C", str(bare), "config", f"uploadpack.{key}", "true"]
         subprocess.run(words, check=True)
     words = ["git", "-C", str(bare), "rev-parse", "HEAD"]
-    return bare.as_uri(), subprocess.run(words, capture_output=True, text=True).stdout.strip()
+    return bare.as_uri(), subprocess.run(
+        words, capture_output=True, text=True, encoding="utf-8"
+    ).stdout.strip()
 
 
 def made(runtime: Runtime, folder: Path) -> Path:
@@ -103,6 +105,7 @@ def made(runtime: Runtime, folder: Path) -> Path:
             capture_output=True,
             text=True,
             check=True,
+            encoding="utf-8",
         )
         module = Path(site.stdout.strip(), *runtime.module.split("."))
         module.mkdir(parents=True)
@@ -113,7 +116,9 @@ def made(runtime: Runtime, folder: Path) -> Path:
 def versions(python: Path, names: tuple[str, ...]) -> dict[str, str]:
     """The installed versions of packages."""
     code = f"import importlib.metadata as m; print(*(m.version(n) for n in {names!r}))"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     return dict(zip(names, done.stdout.split(), strict=True))
 
 
@@ -148,7 +153,12 @@ def tried(runtime: Runtime) -> list[str]:
             notebook.write_text(launched(text, url, commit), encoding="utf-8")
             command = [str(python), "-c", RUN, str(notebook)]
             done = subprocess.run(
-                command, cwd=place, env=environment, capture_output=True, text=True
+                command,
+                cwd=place,
+                env=environment,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
             )
             if done.returncode:
                 faults.append(f"{chapter}: {done.stderr.strip().splitlines()[-1]}")

@@ -108,7 +108,9 @@ def test_the_cell_can_be_run_again(make_checkout):
 
 def commit_of(url: str) -> str:
     command = ["git", "-C", url.removeprefix("file://"), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout.strip()
 
 
 @pytest.mark.parametrize("by", ["tag", "commit"])
@@ -119,7 +121,9 @@ def test_outside_a_checkout_the_cell_fetches_the_book_at_its_version(published, 
     done = run_cell(runtime_folder, published, version=version)
     fetched = runtime_folder / f"seeing-sparsely-{version[:9]}"
     assert done.stdout.split() == ["install", str(fetched / "utils/book/runtime.py")], done.stderr
-    at = subprocess.run(["git", "rev-parse", "HEAD"], cwd=fetched, capture_output=True, text=True)
+    at = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=fetched, capture_output=True, text=True, encoding="utf-8"
+    )
     assert at.stdout.strip() == commit_of(published)
     # The second time it is there, and no address is asked.
     assert run_cell(runtime_folder, version=version).stdout == done.stdout
