@@ -284,8 +284,15 @@ class Job:
             "damaged": batches.damaged(),
             **notes,
         }
-        rows = [{**condition.keys, **row} for row in rows]
-        self.ranks.on_main(lambda: self.results.add(condition.name, rows, record))
+
+        def add() -> None:
+            if not rows:
+                lost = f"{len(record['damaged'])} of {counted(self.n, 'image')} could not be read"
+                raise ValueError(f"There is nothing to record: {lost}.")
+            found = [{**condition.keys, **row} for row in rows]
+            self.results.add(condition.name, found, record)
+
+        self.ranks.on_main(add)
 
     def _start(
         self, condition: Condition, count: int, label: str = ""

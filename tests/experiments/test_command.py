@@ -63,6 +63,21 @@ def test_a_truncated_jpeg_is_named_skipped_counted_and_in_the_exit_status(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*damaged")
+def test_images_that_are_all_damaged_leave_nothing_that_counts_as_finished(
+    photographs, tmp_path, capsys
+):
+    folder = tmp_path / "damaged"
+    shutil.copytree(photographs, folder)
+    for file in folder.rglob("*.jpg"):
+        file.write_bytes(file.read_bytes()[:200])
+    assert measure("--data", folder, "--out", tmp_path / "a") == 1
+    said = capsys.readouterr().err
+    assert "There is nothing to record" in said
+    assert "could not be read" in said
+    assert measure("--data", photographs, "--out", tmp_path / "b") == 0
+
+
 def test_sound_images_end_with_status_0_and_a_dry_run_writes_nothing(photographs, tmp_path, capsys):
     run = ("--data", photographs, "-n", 6, "--out", tmp_path / "a.csv", "--control", "random")
     assert measure(*run, "--dry-run") == 0
