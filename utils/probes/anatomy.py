@@ -84,7 +84,8 @@ class TokenLayout:
         """
         if size is None and not self.late:
             return self.prefix
-        known = [prod(grid) for grid in self._grids(size)]
+        grids = [*(self._embedded(size) if size else []), *([self.grid] if self.grid else [])]
+        known = [prod(grid) for grid in grids]
         for patches in known:
             if tokens in (patches, patches + self.prefix):
                 return tokens - patches
@@ -106,39 +107,51 @@ class TokenLayout:
             size: (rows, columns) of the image, as for `prefix_in`.
 
         Returns:
-            (rows, columns); None where they fill none, or two equally well.
+            (rows, columns); None where they fill none, or two that the image does not tell apart.
         """
-        grids = [grid for grid in self._grids(size) if prod(grid) == patches]
-        if size and not self.patch:
-            grids = [grid for grid in grids if _misfit(grid, size) is not None]
-        if grids:
-            return grids[0]
+        if patches < 1:
+            return None
         if size is None:
-            side = isqrt(max(patches, 0))
-            return (side, side) if side**2 == patches > 0 else None
-        # Patches of a later stage, or of a model that does not say their size.
+            if self.grid and prod(self.grid) == patches:
+                return self.grid
+            side = isqrt(patches)
+            return (side, side) if side**2 == patches else None
+        for grid in self._embedded(size):
+            if prod(grid) == patches:
+                return grid
+        # Patches of a later stage, of a model that does not say their size or brings images to its
+        # own.
         height, width = self.patch or (1, 1)
-        shape = size[0] / height, size[1] / width
-        every = [(rows, patches // rows) for rows in range(1, patches + 1) if not patches % rows]
-        fit = sorted((far, grid) for grid in every if (far := _misfit(grid, shape)) is not None)
-        return fit[0][1] if fit and (len(fit) == 1 or fit[0][0] < fit[1][0] - 1e-9) else None
+        found = _grid_of_shape(patches, (size[0] / height, size[1] / width))
+        if self.grid and prod(self.grid) == patches:
+            return self.grid if found in (None, self.grid) else None
+        return found
 
-    def _grids(self, size: Pair | None) -> list[Pair]:
+    def _embedded(self, size: Pair) -> list[Pair]:
         """The grids that the patch embedding may make of an image, the likeliest first."""
-        found = []
-        if size and self.patch:
-            sides = [side / patch for side, patch in zip(size, self.patch, strict=True)]
-            found = [tuple(map(int, map(near, sides))) for near in (floor, ceil, round)]
-        return [*found, *([self.grid] if self.grid else [])]  # a model may bring images to its size
+        if not self.patch:
+            return []
+        sides = [side / patch for side, patch in zip(size, self.patch, strict=True)]
+        return [tuple(map(int, map(near, sides))) for near in (floor, ceil, round)]
+
+
+def _grid_of_shape(patches: int, size: tuple[float, float]) -> Pair | None:
+    """The grid whose patches are nearest to squares, if no other comes near."""
+    every = [(rows, patches // rows) for rows in range(1, patches + 1) if not patches % rows]
+    fit = sorted((far, grid) for grid in every if (far := _misfit(grid, size)) is not None)
+    clear = len(fit) == 1 or (len(fit) > 1 and 4 * fit[0][0] < fit[1][0])
+    return fit[0][1] if clear else None
 
 
 def _misfit(grid: Pair, size: tuple[float, float]) -> float | None:
     """How far from square the patches of a grid are; None if no square patches make that grid."""
     sides = [*zip(grid, size, strict=True)]
     exact = [side / count for count, side in sides]
-    less = [side / (count + 1) for count, side in sides]  # rest cut off: larger than this
+    less = [side / (count + 1) for count, side in sides]  # a rest is cut off: larger than this
+    least = [side / (count + 2) for count, side in sides]  # and a patch, if they overlap
     more = [side / (count - 1) if count > 1 else inf for count, side in sides]  # or filled up
-    possible = max(less) < min(exact) or max(exact) < min(more)
+    ranges = ((less, exact), (exact, more), (least, less))
+    possible = any(max(low) < min(high) for low, high in ranges)
     return abs(log(exact[0] / exact[1])) if possible else None
 
 
