@@ -10,7 +10,7 @@ def _parameter(case: Case):
     return pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else [])
 
 
-@pytest.mark.parametrize("case", map(_parameter, catalogue()))
+@pytest.mark.parametrize("case", [_parameter(case) for case in catalogue()])
 def test_is_answered_well(case, tmp_path, monkeypatch, record_property):
     monkeypatch.chdir(tmp_path)
     verdict, why = judge(case, tmp_path)
