@@ -31,9 +31,9 @@ test: $(INSTALLED)
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=180 tests chapters
 
 test-quick: $(INSTALLED)
-	@echo "Testing the code without what is slow: no chapters, no pages."
+	@echo "Testing the code without what is slow: no chapters, no pages, no faults."
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile -q \
-		-m "not slow" --ignore tests/browser tests
+		-m "not slow" --ignore tests/browser --ignore tests/faults tests
 
 test-faults: $(INSTALLED)
 	@echo "Trying other people's models, folders, tables and machines."
