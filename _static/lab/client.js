@@ -27,14 +27,15 @@ export function connect({ worker = true } = {}) {
       if (signal?.aborted) return reject(new DOMException("Cancelled.", "AbortError"));
       const id = ++last;
       pending.set(id, { resolve, reject, progress });
-      line.then(({ send }) => send({ ...asked, id, kind }));
-      const cancel = () => line.then(({ send }) => send({ id, kind: "cancel" }));
+      const failed = () => reject(new Error("The Lab could not start: reload the page."));
+      line.then(({ send }) => send({ ...asked, id, kind })).catch(failed);
+      const cancel = () => line.then(({ send }) => send({ id, kind: "cancel" })).catch(failed);
       signal?.addEventListener("abort", cancel, { once: true });
     });
   const kinds = ["load", "picture", "run", "ablate", "curve", "means"];
   const jobs = Object.fromEntries(kinds.map((kind) => [kind, (...args) => ask(kind, ...args)]));
   // A worker would look for weights next to itself.
-  const load = ({ url, ...asked }, options) =>
+  const load = async ({ url, ...asked }, options) =>
     ask("load", { ...asked, url: new URL(url, globalThis.document?.baseURI).href }, options);
   return { ...jobs, load, close: () => line.then(({ close }) => close()) };
 }

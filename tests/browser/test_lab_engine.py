@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from helpers import lab_node
+from helpers import lab_node, lab_unusual
 from helpers.lab_node import ask
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -201,6 +201,23 @@ def test_a_file_that_holds_no_weights_of_the_network_is_refused_in_a_sentence(tm
         _is_sentence(answer["error"], "vit-d6-h4", FAULTS[fault][1], "reload the page")
 
 
+def test_a_file_cut_or_damaged_anywhere_in_its_list_is_refused_in_a_sentence(tmp_path):
+    call, _ = lab_node.network(tmp_path, "vit-d6-h1-w16")
+    content = (tmp_path / call["file"]).read_bytes()
+    rng, calls = np.random.default_rng(0), []
+    (size,) = struct.unpack_from("<Q", content)
+    for number in range(150):
+        at = int(rng.integers(8 + size))
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << int(rng.integers(8))
+        cut = content[: int(rng.integers(len(content)))]
+        (tmp_path / f"{number}").write_bytes(cut if number % 5 == 0 else damaged)
+        calls.append({"do": "build", "name": call["name"], "file": str(number)})
+    for number, answer in enumerate(ask(tmp_path, *calls)):
+        assert isinstance(answer, dict), f"{number} was taken for sound"
+        _is_sentence(answer["error"], call["name"], "reload the page")
+
+
 def test_weights_of_another_depth_or_number_of_heads_are_refused_in_a_sentence(tmp_path):
     deep, _ = lab_node.network(tmp_path, "resnet-d20")
     heads, _ = lab_node.network(tmp_path, "vit-d6-h4")
@@ -260,6 +277,29 @@ def test_a_picture_of_another_size_or_without_numbers_is_refused_in_a_sentence(f
     _is_sentence(blank["error"], "holds what is no number", "choose")
     _is_sentence(odd["error"], "32 × 32 pixels", "10 bytes", "choose another")
     _is_sentence(none["error"], "0 × 0 pixels")
+
+
+def test_pictures_unlike_the_usual_are_told_by_their_statistics(folder):
+    data = datasets.load("objects/validation")
+    usual = np.stack([data[i][0] for i in range(300)])
+    flat = np.full((1, 3, 32, 32), 0.5, np.float32)
+    noise = np.random.default_rng(0).random((3, 3, 32, 32), np.float32)
+    drawing = np.ones((1, 3, 32, 32), np.float32)
+    drawing[..., 8:24, 15:17] = 0
+    images = np.concatenate([_pictures().numpy(), flat, noise, drawing])
+    images.tofile(folder / "images")
+    reference = lab_unusual.reference(usual)
+    (found,) = ask(folder, {"do": "unusual", "pictures": "images", "reference": reference})
+    own = np.array([each["statistics"] for each in found])
+    np.testing.assert_allclose(own, lab_unusual.statistics(images), rtol=0, atol=1e-9)
+    mean, inverse = (np.array(reference[key]) for key in ("mean", "inverse"))
+    expected = lab_unusual.distances(images, mean, inverse)
+    np.testing.assert_allclose([each["distance"] for each in found], expected, rtol=1e-6)
+    shares = np.array([each["share"] for each in found])
+    nearer = (np.array(reference["distances"]) < expected[:, None]).mean(1)
+    np.testing.assert_allclose(shares, nearer)
+    assert (shares[PICTURES:] == 1).all()
+    assert np.median(shares[:PICTURES]) < 0.95
 
 
 # Ablation.
@@ -725,3 +765,17 @@ def test_a_page_gets_the_logits_of_pytorch(chromium, site, case):
     assert ("worker.js" in requested) == (
         case in ("with workers", "where their file is not to be had")
     )
+
+
+@pytest.mark.slow
+def test_where_files_of_the_lab_are_not_to_be_had_a_page_says_so(chromium, site):
+    page = chromium.new_page()
+    page.route("**/jobs.js", lambda route: route.abort())
+    page.goto(site)
+    script = """async () => {
+      const { connect } = await import("./_static/lab/client.js");
+      const url = "vit-d2-h4.safetensors";
+      return connect().load({ network: "vit-d2-h4", url }).catch((error) => error.message);
+    }"""
+    _is_sentence(page.evaluate(script), "could not start", "reload the page")
+    page.close()

@@ -11,6 +11,7 @@ import { Removal, curve, keyedOrders, outcome } from "../../_static/lab/ablation
 import { topClasses } from "../../_static/lab/arithmetic.js";
 import { build } from "../../_static/lab/engine.js";
 import { fromPixels } from "../../_static/lab/pictures.js";
+import { statistics, unlike } from "../../_static/lab/unusual.js";
 import { LabError, halves } from "../../_static/lab/weights.js";
 
 const folder = process.argv[2];
@@ -53,15 +54,15 @@ const CALLS = {
   ablate(call) {
     const chosen = network(call);
     if (call.means) chosen.measureMeans(pictures({ pictures: call.means }), call.scope.layers);
-    const results = pictures(call).map((picture, index) => {
+    return pictures(call).map((picture, index) => {
       const removal = new Removal(chosen.run(picture), { ...call.scope, index });
       return call.conditions.map(([order, k, draw]) => {
         const edits = removal.edits(order, k, draw);
         const logits = numbers(chosen.ablate(removal.run, edits));
-        return { logits, edits: edits.map((edit) => [edit.shares, edit.places].map((a) => a && numbers(a))) };
+        const changes = edits.map(({ shares, places }) => [shares, places].map((a) => a && numbers(a)));
+        return { logits, edits: changes };
       });
     });
-    return results;
   },
 
   curve(call) {
@@ -79,7 +80,13 @@ const CALLS = {
   halves: ({ file }) => numbers(halves(new Uint16Array(bytes(file)))),
   outcome: ({ intact, ablated, label }) => outcome(intact, ablated, label),
   classes: ({ logits, count }) => topClasses(logits, count),
-  pixels: ({ file, width, height }) => numbers(fromPixels(new Uint8Array(bytes(file)), width, height)),
+  pixels: ({ file, width, height }) =>
+    numbers(fromPixels(new Uint8Array(bytes(file)), width, height)),
+  unusual: (call) =>
+    pictures(call).map((picture) => ({
+      statistics: statistics(picture),
+      ...unlike(picture, call.reference),
+    })),
   build: (call) => network(call).name,
   picture: (call) => numbers(network(call).run(new Float32Array(call.numbers)).logits),
 };
