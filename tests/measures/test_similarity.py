@@ -22,12 +22,17 @@ def unbiased_hsic(x, y):
     return (torch.trace(k @ m) + term - 2 / (n - 2) * (one @ k @ m @ one)) / (n * (n - 3))
 
 
-def reference(minibatches_a, minibatches_b):
+def pairs(n):
+    """n(n − 3), by which the estimator weighs a minibatch."""
+    return n * (n - 3)
+
+
+def reference(minibatches_a, minibatches_b, weight=pairs):
     """Sums over minibatches first, then the ratio."""
 
     def total(left, right):
         return sum(
-            unbiased_hsic(x.double().flatten(1), y.double().flatten(1))
+            weight(len(x)) * unbiased_hsic(x.double().flatten(1), y.double().flatten(1))
             for x, y in zip(left, right, strict=True)
         )
 
@@ -68,6 +73,38 @@ def test_cka_is_that_of_its_definition_over_the_same_minibatches(layers):
             assert found[i, j].item() == pytest.approx(expected, abs=1e-6)
     assert found.dtype == torch.float64
     assert metric.names == (names, names)
+
+
+def related(n, seed):
+    """Two layers that share five features."""
+    shared = draw(n, 5, seed=seed).double()
+    one = torch.cat([shared + 0.5 * draw(n, 5, seed=1000 + seed), draw(n, 3, seed=2000 + seed)], 1)
+    return one, torch.cat([2 * shared, draw(n, 6, seed=3000 + seed)], 1)
+
+
+def test_minibatches_of_unequal_size_weigh_by_their_pairs():
+    sizes = torch.Generator().manual_seed(0)
+    for seed in range(20):
+        split = torch.randint(4, 30, (3,), generator=sizes).tolist()
+        a, b = (x.split(split) for x in related(sum(split), seed))
+        metric = MinibatchCKA()
+        for x, y in zip(a, b, strict=True):
+            metric.update([x], [y])
+        assert metric.compute().shape == (1, 1)
+        assert metric.compute().item() == pytest.approx(reference(a, b), abs=1e-9)
+
+
+def test_the_weight_keeps_a_short_last_minibatch_from_deciding():
+    errors = {"pairs": [], "equal": []}
+    for seed in range(60):
+        a, b = related(154, seed)
+        whole = reference([a], [b])
+        parts = [x.split([50, 50, 50, 4]) for x in (a, b)]
+        errors["pairs"].append(reference(*parts) - whole)
+        errors["equal"].append(reference(*parts, weight=lambda n: 1) - whole)
+    rms = {name: torch.tensor(e).square().mean().sqrt().item() for name, e in errors.items()}
+    assert rms["pairs"] < 0.02
+    assert rms["equal"] > 4 * rms["pairs"]
 
 
 def test_a_common_offset_of_ten_changes_nothing(layers):
