@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -85,6 +86,8 @@ def test_an_untouched_stub_is_not_answered_yet():
     assert (
         words.verdict("yes", ("a",)).state == words.verdict("yes", np.array(["a"])).state == RIGHT
     )
+    assert words.verdict("yes", pd.Series(["a"])).state == RIGHT
+    assert numbers.verdict(pd.Series([1, 2])).state == RIGHT
     # An ellipsis in an index is none.
     assert function.verdict(lambda x: 2 * x[..., :]).state == RIGHT
 
@@ -113,6 +116,16 @@ def test_an_answer_of_another_kind_is_told_what_it_is(check, answer, words):
     assert verdict.state == WRONG
     assert words in verdict.sentence
     assert verdict.points == 0
+
+
+def test_several_values_may_come_as_an_array():
+    @exercise("1.8", points=1)
+    def three(answer: tuple[float, float, float]):
+        assert answer == (1, 2, 3), "One, two, three."
+
+    for answer in ((1, 2, 3), [1, 2, 3], np.arange(1, 4), torch.arange(1, 4), pd.Series([1, 2, 3])):
+        assert three.verdict(answer).state == RIGHT
+    assert "should be 3 values" in three.verdict(np.arange(2)).sentence
 
 
 def test_an_error_of_the_readers_function_is_named_and_not_raised(capsys):

@@ -20,6 +20,7 @@ from functools import update_wrapper
 from typing import Any, NamedTuple, get_args, get_origin
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -153,8 +154,12 @@ def _fit(answer: Any, kind: Any, name: str = "what your function returns") -> An
         return _numbers(answer, name)
     if Callable in (kind, get_origin(kind)):
         return _function(answer, kind, name)
+    if isinstance(answer, pd.Series | pd.DataFrame):
+        answer = answer.to_numpy()
     if get_origin(kind) is tuple:
         parts = get_args(kind)
+        if isinstance(answer, Tensor | np.ndarray) and answer.ndim:
+            answer = list(answer)
         if not isinstance(answer, list | tuple) or len(answer) != len(parts):
             raise Unfit(f"`{name}` should be {len(parts)} values, and is {_called(answer)}.")
         return tuple(_fit(*each, name) for each in zip(answer, parts, strict=True))
@@ -185,7 +190,7 @@ def _numbers(answer: Any, name: str) -> Tensor:
     try:
         if isinstance(answer, list | tuple) and any(isinstance(x, Tensor) for x in answer):
             answer = torch.stack([torch.as_tensor(x) for x in answer])
-        found = answer if isinstance(answer, Tensor) else torch.as_tensor(np.asarray(answer))
+        found = answer if isinstance(answer, Tensor) else torch.as_tensor(np.array(answer))
         return found.detach().cpu() if found.is_floating_point() else found.detach().cpu().float()
     except (TypeError, ValueError, RuntimeError):
         raise Unfit(f"`{name}` should be numbers, and is {_called(answer)}.") from None
