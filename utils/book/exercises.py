@@ -87,7 +87,7 @@ class Check:
         """
         try:
             named = zip(self._kinds.items(), answers, strict=True)
-            self.asserts(*(_fit(answer, kind, name) for (name, kind), answer in named))
+            self.asserts(*(_fit(answer, kind, f"`{name}`") for (name, kind), answer in named))
         except NotAnswered:
             return self._verdict(UNANSWERED, "not answered yet.")
         except Unfit as problem:
@@ -144,7 +144,7 @@ def _open(value: Any) -> bool:
     return value is ... or (isinstance(value, list | tuple | set) and any(map(_open, value)))
 
 
-def _fit(answer: Any, kind: Any, name: str = "what your function returns") -> Any:
+def _fit(answer: Any, kind: Any, name: str = "What your function returns") -> Any:
     """The answer as the annotated kind; NotAnswered, or Unfit with what it is instead."""
     if answer is None or _open(answer):
         raise NotAnswered
@@ -161,7 +161,7 @@ def _fit(answer: Any, kind: Any, name: str = "what your function returns") -> An
         if isinstance(answer, Tensor | np.ndarray) and answer.ndim:
             answer = list(answer)
         if not isinstance(answer, list | tuple) or len(answer) != len(parts):
-            raise Unfit(f"`{name}` should be {len(parts)} values, and is {_called(answer)}.")
+            raise Unfit(f"{name} should be {len(parts)} values, and is {_called(answer)}.")
         return tuple(_fit(*each, name) for each in zip(answer, parts, strict=True))
     if isinstance(answer, Tensor | np.ndarray | np.generic) and kind in (list, set, bool):
         answer = answer.tolist()
@@ -169,7 +169,7 @@ def _fit(answer: Any, kind: Any, name: str = "what your function returns") -> An
         return kind(answer)
     named = isinstance(kind, type) and kind is not inspect.Parameter.empty
     if named and not isinstance(answer, kind):
-        raise Unfit(f"`{name}` should be {_a(kind.__name__)}, and is {_called(answer)}.")
+        raise Unfit(f"{name} should be {_a(kind.__name__)}, and is {_called(answer)}.")
     return answer
 
 
@@ -178,11 +178,11 @@ def _number(answer: Any, kind: type, name: str) -> float | int:
         array = np.asarray(answer.detach().cpu() if isinstance(answer, Tensor) else answer, float)
         (number,) = array.ravel().tolist()
     except (TypeError, ValueError):
-        raise Unfit(f"`{name}` should be one number, and is {_called(answer)}.") from None
+        raise Unfit(f"{name} should be one number, and is {_called(answer)}.") from None
     if not np.isfinite(number):
-        raise Unfit(f"`{name}` is {number}, which is no number to go on with.")
+        raise Unfit(f"{name} is {number}, which is no number to go on with.")
     if kind is int and number != int(number):
-        raise Unfit(f"`{name}` should be a whole number, and is {number:g}.")
+        raise Unfit(f"{name} should be a whole number, and is {number:g}.")
     return kind(number)
 
 
@@ -193,18 +193,18 @@ def _numbers(answer: Any, name: str) -> Tensor:
         found = answer if isinstance(answer, Tensor) else torch.as_tensor(np.array(answer))
         return found.detach().cpu() if found.is_floating_point() else found.detach().cpu().float()
     except (TypeError, ValueError, RuntimeError):
-        raise Unfit(f"`{name}` should be numbers, and is {_called(answer)}.") from None
+        raise Unfit(f"{name} should be numbers, and is {_called(answer)}.") from None
 
 
 def _function(answer: Any, kind: Any, name: str) -> Callable:
     if not callable(answer):
-        raise Unfit(f"`{name}` should be a function, and is {_called(answer)}.")
+        raise Unfit(f"{name} should be a function, and is {_called(answer)}.")
     result = (*get_args(kind), inspect.Parameter.empty)[1 if get_args(kind) else 0]
 
     def guarded(*arguments: Any, **options: Any) -> Any:
         found = answer(*arguments, **options)
         if found is None:
-            raise Unfit(f"`{name}` returns nothing: end it with `return`.")
+            raise Unfit(f"{name} returns nothing: end it with `return`.")
         return _fit(found, result)
 
     return guarded
