@@ -131,8 +131,8 @@ class TokenLayout:
         """The grids that the patch embedding may make of an image, the likeliest first."""
         if not self.patch:
             return []
-        sides = [side / patch for side, patch in zip(size, self.patch, strict=True)]
-        return [tuple(map(int, map(near, sides))) for near in (floor, ceil, round)]
+        rows, columns = (side / patch for side, patch in zip(size, self.patch, strict=True))
+        return [(int(near(rows)), int(near(columns))) for near in (floor, ceil, round)]
 
 
 def _grid_of_shape(patches: int, size: tuple[float, float]) -> Pair | None:
@@ -185,8 +185,8 @@ def token_layout(model: nn.Module) -> TokenLayout:
     parts = _with_tokens(model) or {"": model}
     layouts = {}
     for name, part in parts.items():
-        others = (each for each in parts.values() if each is not part)
-        elsewhere = {module for other in others for module in other.modules()}
+        beyond = (each for each in parts.values() if each is not part)
+        elsewhere = {module for each in beyond for module in each.modules()}
         layouts[name or type(model).__name__] = _layout(
             part, name, [module for module in model.modules() if module not in elsewhere]
         )
@@ -206,7 +206,7 @@ def _with_tokens(model: nn.Module, path: str = "") -> dict[str, nn.Module]:
     """The outermost modules that know something of tokens, by name: the models in a wrapper."""
     if _own_tokens(model, path) or _knows(model):
         return {path: model}
-    found = {}
+    found: dict[str, nn.Module] = {}
     for name, child in model.named_children():
         found |= _with_tokens(child, f"{path}.{name}" if path else name)
     return found
@@ -279,7 +279,9 @@ def _grid(model: nn.Module) -> tuple[Pair | None, tuple[float, float] | None]:
         image = _first_pair(embed, "img_size", "image_size")
         grid = _first_pair(embed, "grid_size", "patches_resolution")
         proj = getattr(embed, "proj", embed)
-        patch = proj.stride if isinstance(proj, nn.Conv2d) else _first_pair(embed, "patch_size")
+        patch = _first_pair(embed, "patch_size")
+        if isinstance(proj, nn.Conv2d):
+            patch = (proj.stride[0], proj.stride[1])
         if embed is not None and (grid or patch):
             break
     position = getattr(model, "pos_embed", None)
@@ -300,7 +302,7 @@ def _first_pair(owner: object, *names: str) -> Pair | None:
     for value in (getattr(owner, name, None) for name in names):
         value = (value, value) if isinstance(value, int) else value
         if isinstance(value, tuple | list) and [*map(type, value)] == [int, int]:
-            return tuple(value)
+            return (value[0], value[1])
     return None
 
 

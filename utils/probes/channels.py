@@ -106,7 +106,9 @@ class _Follower(TorchFunctionMode):
     def _kept(self, name: str, known: list[Tensor], made: Tensor) -> _Where | None:
         """Where the channels are if a function left them where they were, for all that is seen."""
         for source in known:
-            axis, numbers = where = _where(source)
+            if (where := _where(source)) is None:
+                continue
+            axis, numbers = where
             if name in RESHAPES or source.ndim != made.ndim or self._moved(source, made):
                 continue
             same = source.shape == made.shape
@@ -141,7 +143,8 @@ class _Follower(TorchFunctionMode):
         numbers = done[number] if number < len(done) else None
         axes = _differing(numbers)
         before = _where(known[0])
-        if before.axis in axes and before.numbers is None and made.ndim == known[0].ndim:
+        alone = before is not None and before.numbers is None and made.ndim == known[0].ndim
+        if before is not None and alone and before.axis in axes:
             axes = [before.axis]
         if axes:
             _mark(made, _Where(axes[-1], numbers if len(axes) > 1 else None))
