@@ -31,7 +31,7 @@ class ActivationRecorder(Probe):
         ValueError: For a compiled model, a name or glob that matches nothing, and a module that is
             not the model's.
         TypeError: For a layer whose output is no tensor.
-        RuntimeError: On leaving, if a layer was not called.
+        RuntimeError: On leaving, if a layer was not called, or the model ran in another thread.
 
     Example:
         >>> import torch

@@ -66,7 +66,7 @@ class AttentionProbe(Probe):
         ValueError: For a compiled model, a model without attention, a layer that is not among its
             attention layers, and rows="class" without a class token.
         TypeError: For layers that are given in no such way.
-        RuntimeError: On leaving, if a layer was not read.
+        RuntimeError: On leaving, if a layer was not read, or the model ran in another thread.
 
     Example:
         >>> import timm, torch
