@@ -105,6 +105,15 @@ def test_minibatches_of_any_size_and_order_give_the_same_profile(linear):
     )
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_decide_nothing_have_no_profile(linear, value):
+    model, images, labels = linear
+    model.weight.data[0, 0] = value
+    images[:, 0] = 1  # which is not multiplied away
+    with pytest.raises(ValueError, match=r"NaN or infinite logits for \d of 9 images"):
+        ablation_profile(model, batches(images, labels), "act", "channel", draws=2)
+
+
 @pytest.mark.parametrize("unit", ["channel", "unit"])
 def test_a_minibatch_is_split_until_its_sets_fit_into_memory(linear, unit):
     model, images, labels = linear

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...probes import AblationSpec, Ablator
 from ...probes.ablation.draws import keyed_others
 from ...probes.ablation.memory import tensor_bytes
-from ..responses import float64
+from ..responses import finite_logits, float64
 from .units import Units
 
 CONDITIONS_AT_ONCE = 64  # so that logits of a thousand classes stay small
@@ -69,6 +69,8 @@ def outcomes(
 
 def _compare(intact: Tensor, ablated: Tensor, labels: Tensor) -> Outcome:
     """Logits [batch, classes] and [conditions, batch, classes]."""
+    finite_logits(intact)
+    finite_logits(ablated.flatten(0, 1))
     p, q = (float64(x).log_softmax(-1) for x in (intact, ablated))
     labels = labels.to(q.device)
     kl = (p.exp() * (p - q)).sum(-1).clamp(min=0)
