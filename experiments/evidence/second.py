@@ -52,16 +52,23 @@ HALF, LOST = "half kept", "lost with 1 % kept"
 PROFILES = {
     **OF_PROFILES,
     "necessity N, margin": "N, margin",
+    "necessity N, probability": "N, probability",
     "sufficiency K, margin": "K, margin",
     "half kept, top": HALF,
     "half kept, top, margin": f"{HALF}, margin",
-    "effect, top kept at 1%": LOST,
+    "half kept, top, probability": f"{HALF}, probability",
+    "effect, top kept at 1%": f"{LOST}, KL",
+    "effect, top kept at 1%, probability": LOST,
     "necessity N, centre": "N, centre",
     "damage, permuted − removed, KL": "place",
     "damage, uniform − removed, KL": "place, spread evenly",
 }
 # What stands beside each reading of a trend.
-OTHERWISE = {"N": {"in KL": "N"}, HALF: {"on the margin": f"{HALF}, margin"}, LOST: {}}
+OTHERWISE = {
+    "N": {"in KL": "N", "on the margin": "N, margin"},
+    HALF: {"in KL": HALF, "on the margin": f"{HALF}, margin"},
+    LOST: {"in KL": f"{LOST}, KL"},
+}
 ATTENTION = dict(unit="attention", scope="all", replaced_by="renormalise")
 BLOCKS = ("1/3", "2/3", "last")
 IN_GROUPS = dict(unit="group", replaced_by="mean")
@@ -76,8 +83,8 @@ class Second(Recorded):
         what is lost with 1 % kept."""
         if (loss, order) not in self._values:
             found = values(self.rung, loss, self.out, PROFILES, order, self._read)
-            found.loc[found["measure"] == LOST, "value"] *= -1
-            found.loc[found["measure"] == LOST, "value"] += 1
+            kept = found["measure"].str.startswith(LOST).fillna(False).astype(bool)
+            found.loc[kept, "value"] = 1 - found.loc[kept, "value"].astype(float)
             logs = found["measure"].str.startswith((HALF, LOST)).fillna(False).astype(bool)
             shares = found.loc[logs, "value"].astype(float)
             found.loc[logs, "value"] = np.log2(shares.where(shares > 0))
@@ -142,7 +149,8 @@ def _trend(
 def readings(unit: str) -> dict[str, str]:
     """The two readings of a trend, criterion → measure. With one patch of each head a network may
     keep more than half of its function, so that f₅₀⁺ would be at its floor."""
-    return {"N": "N, margin", **({LOST: LOST} if unit == "attention" else {HALF: HALF})}
+    enough = {LOST: LOST} if unit == "attention" else {HALF: f"{HALF}, probability"}
+    return {"N": "N, probability", **enough}
 
 
 def _readings(recorded: Second, group: str, **chosen: str) -> Iterator[dict]:
@@ -211,7 +219,7 @@ def _mean(found: pd.DataFrame) -> Estimate | None:
 
 def hu3(recorded: Second) -> Iterator[dict]:
     """The units with the largest responses matter more than random ones."""
-    for criterion, measure in (("necessity", "N"), ("place", "place")):
+    for criterion, measure in (("necessity", "N, probability"), ("place", "place")):
         found = _mean(_attention(recorded, measure=measure))
         yield from known_rows((criterion, found, "main"))
 
@@ -236,7 +244,7 @@ def hu7(recorded: Second) -> Iterator[dict]:
 
     A network with a single head has no overlap of heads and is in none of them.
     """
-    measures = {"placement overlap O": "", "N, margin": ATTENTION["replaced_by"]}
+    measures = {"placement overlap O": "", "N, probability": ATTENTION["replaced_by"]}
     measures |= dict.fromkeys(("I_rem", "I_keep"), ATTENTION["replaced_by"])
     found = recorded.values()
     found = found[found["model"].isin(recorded.models(found["model"], "decoupled"))]
@@ -247,7 +255,7 @@ def hu7(recorded: Second) -> Iterator[dict]:
     if not set(measures) <= set(wide.columns):
         return
     wide = wide.dropna()
-    overlap, n = wide["placement overlap O"], wide["N, margin"]
+    overlap, n = wide["placement overlap O"], wide["N, probability"]
     specs = [Spec.parse(name) for name in wide.index]
     heads = [spec.heads for spec in specs]
     held = [getattr(spec, HELD["decoupled"]) for spec in specs]
@@ -667,17 +675,19 @@ ELSEWHERE = {
 
 def _beside_hu3(recorded: Second) -> Beside:
     for value in ("zero", "mean", "resample"):
-        for criterion, measure in (("necessity", "N"), ("place", "place")):
+        for criterion, measure in (("necessity", "N, probability"), ("place", "place")):
             found = _mean(_attention(recorded, measure=measure, replaced_by=value))
             yield criterion, value, found
     for criterion, variant, measure in (
+        ("necessity", "in KL", "N"),
         ("necessity", "on the margin", "N, margin"),
         ("necessity", "the same central disc for all images", "N, centre"),
         ("place", "the same mass spread evenly", "place, spread evenly"),
     ):
         yield criterion, variant, _mean(_attention(recorded, measure=measure))
     for order in ("head-averaged", "contribution", "centre", "mean-map"):
-        yield "necessity", f"{order} order", _mean(_attention(recorded, order, measure="N"))
+        found = _attention(recorded, order, measure="N, probability")
+        yield "necessity", f"{order} order", _mean(found)
 
 
 def _beside_hu4(recorded: Second) -> Beside:

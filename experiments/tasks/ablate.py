@@ -232,6 +232,7 @@ def _rows(whole: AblationProfile, seed: int, known: Reliance | None) -> Iterator
             yield {"quantity": quantity, **place, "value": point[quantity], "n": len(whole.index)}
     for number in whole.summary(seed=seed, reliance=known).to_dict("records"):
         number["quantity"], number["value"] = number.pop("measure"), number.pop("estimate")
-        added = number["quantity"].endswith(", margin") or ", top kept" in number["quantity"]
+        added = number["quantity"].endswith((", margin", ", probability"))
+        added = added or ", top kept" in number["quantity"]
         if SECOND or not added:
             yield number

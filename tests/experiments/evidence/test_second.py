@@ -95,15 +95,15 @@ def test_a_share_of_few_networks_has_no_bounds_and_of_equal_ones_no_width():
 def test_necessity_and_place_are_means_over_the_sweeps_by_the_primary_settings(tmp_path):
     rows = []
     for model, n, place in (("vit-d6-h1", 0.2, 0.5), ("vit-d6-h2", 0.4, 0.7)):
-        rows.append(profile(model, "necessity N", n))
+        rows.append(profile(model, "necessity N, probability", n))
         rows.append(profile(model, "damage, permuted − removed, KL", place))
-        rows.append(profile(model, "necessity N", 9.0, by="zero"))
-        rows.append(profile(model, "necessity N", 9.0, scope="last"))
+        rows.append(profile(model, "necessity N, probability", 9.0, by="zero"))
+        rows.append(profile(model, "necessity N, probability", 9.0, scope="last"))
         rows.append(profile(model, "necessity N, centre", 0.1))
-    rows.append(profile("vit-d6-h4-gap", "necessity N", 9.0))  # not of the sweeps
+    rows.append(profile("vit-d6-h4-gap", "necessity N, probability", 9.0))  # not of the sweeps
     for r in rows:
         r["ordered_by"] = None
-    rows += [profile("vit-d6-h1", "necessity N", 7.0, ordered_by="centre")]
+    rows += [profile("vit-d6-h1", "necessity N, probability", 7.0, ordered_by="centre")]
     write(tmp_path, "ablation-heads-all", rows)
     found = rows_of("hu3", tmp_path)["estimate"]
     assert found.to_dict() == pytest.approx({("necessity", "main"): 0.3, ("place", "main"): 0.6})
@@ -120,10 +120,12 @@ def trend_rows(names, slope_n, slope_half, varied, unit="attention", scopes=("al
             about = dict(unit=unit, scope=scope, by=by or "renormalise")
             n = 0.1 + slope_n * size + 0.002 * jitter(name)
             half = 0.3 * 2 ** (slope_half * size + 0.002 * jitter(name))
-            yield profile(name, "necessity N, margin", n, **about)
-            yield profile(name, "half kept, top", half if unit == "group" else 0.01, **about)
+            yield profile(name, "necessity N, probability", n, **about)
+            yield profile(
+                name, "half kept, top, probability", half if unit == "group" else 0.01, **about
+            )
             kept = 1 - half if unit == "attention" else 0.5
-            yield profile(name, "effect, top kept at 1%", kept, **about)
+            yield profile(name, "effect, top kept at 1%, probability", kept, **about)
 
 
 def test_deeper_is_sparser_where_more_is_needed_and_less_is_enough(tmp_path):
@@ -181,9 +183,9 @@ def test_more_heads_are_less_sparse_at_an_equal_size_of_heads(tmp_path):
     rows = []
     for name, heads, size in grid():
         n = 0.9 - 0.1 * heads + 0.05 * size + 0.002 * jitter(name)
-        rows.append(profile(name, "necessity N, margin", n))
+        rows.append(profile(name, "necessity N, probability", n))
         lost = 0.05 * 2 ** (0.3 * heads - 0.1 * size + 0.002 * jitter(name))
-        rows.append(profile(name, "effect, top kept at 1%", 1 - lost))
+        rows.append(profile(name, "effect, top kept at 1%, probability", 1 - lost))
     write(tmp_path, "ablation-heads-all", rows)
     found = rows_of("hu6", tmp_path)["estimate"]
     assert found["N", "main"] == pytest.approx(-0.1, abs=0.005)
@@ -196,7 +198,7 @@ def test_overlap_is_judged_on_one_sample(tmp_path):
         if heads:  # a single head has no overlap
             overlap = 0.1 + 0.1 * heads + 0.004 * jitter(name)
             sparseness.append(layer(name, "overlap", overlap))
-        ablation.append(profile(name, "necessity N, margin", 0.9 - 0.1 * heads - 0.001 * size))
+        ablation.append(profile(name, "necessity N, probability", 0.9 - 0.1 * heads - 0.001 * size))
         ablation.append(profile(name, "I_rem", 0.5 + 0.01 * size))
         if name != "vit-d6-h8":
             ablation.append(profile(name, "I_keep", -0.5 - 0.01 * size))

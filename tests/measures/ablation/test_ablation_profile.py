@@ -167,7 +167,37 @@ def test_a_network_whose_answers_ignore_the_layer_relies_on_nothing():
     assert found["reliance, accuracy"] == found["reliance, KL"] == 0
     assert math.isnan(found["necessity N"])
     assert math.isnan(found["sufficiency K"])
-    assert (summary["note"] == "no reliance").sum() == 15  # of KL and the margin
+    assert (summary["note"] == "no reliance").sum() == 22  # of KL, margin and probability
+
+
+class Sure(Linear):
+    """Without any response its answer is class 0, and it is that sure of it."""
+
+    sureness = 0.0
+
+    def forward(self, x):
+        units = self.act(x).flatten(1)
+        nothing = (units.sum(1, keepdim=True) == 0).float()
+        return units @ self.weight.mT + nothing * self.sureness * torch.eye(CLASSES)[0]
+
+
+def test_on_the_probability_it_does_not_matter_how_sure_a_network_is_of_nothing():
+    weight = draw(CLASSES, CHANNELS, seed=1)
+    model = Sure((weight - weight.mean(1, keepdim=True)).numpy()).eval()
+    images = draw(2000, CHANNELS, 1, 1).abs()  # none is without a response before the last
+    answers = model(images).argmax(1)
+    chosen = torch.cat([torch.where(answers == k)[0][:5] for k in range(CLASSES)])
+    images, labels = images[chosen], answers[chosen]
+    assert labels.bincount().tolist() == [5] * CLASSES  # so that guessing is right in a quarter
+    found = {}
+    for model.sureness in (0.0, 30.0):
+        parts = ablation_profile(model, batches(images, labels), "act", "channel", draws=2)
+        found[model.sureness] = values(parts.summary(50, reliance=parts.reliance()))
+    unsure, sure = found.values()
+    for name in ("necessity N, probability", "half kept, top, probability"):
+        assert sure[name] == pytest.approx(unsure[name], abs=1e-5)
+    assert sure["reliance, KL"] > 5 * unsure["reliance, KL"]
+    assert abs(sure["necessity N"] - unsure["necessity N"]) > 0.1
 
 
 @pytest.mark.parametrize("layers", ["blocks.1.attn", "*.attn"])

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from ..statistics import Estimate, bootstrap_means, percentiles
 from . import curves
@@ -14,9 +15,11 @@ from .reliance import Reliance
 if TYPE_CHECKING:
     from .profile import AblationProfile
 
-# What is told on the margin of the true class as well as in KL, which is about quadratic in what is
-# removed.
-ON_MARGIN = (
+# What is told on the margin of the true class as well, for KL is about quadratic in what is
+# removed, and on its probability: with everything removed a network gives all images one answer,
+# and how sure of it it is, an accident of its training, makes KL and margin large or small. The
+# mean probability of the true class is that of guessing then.
+OTHERWISE = (
     "necessity N",
     "sufficiency K",
     "N − K",
@@ -72,17 +75,21 @@ def summarised(
             kl = {order: means["kl", order] for order in profile.kl}
             for name, values in curves.describe(kl, profile.fractions).items():
                 yield related(name, values)
-            margin = {order: means["margin", order] for order in ORDERS}
-            margin = {order: curve[:, :1] - curve for order, curve in margin.items()}
-            numbers = curves.describe(margin, profile.fractions)
-            sure = told(lost).low > 0
-            for name in ON_MARGIN:
-                yield related(f"{name}, margin", numbers[name], sure=sure)
+            for scale in ("margin", "probability"):
+                damage = {order: means[scale, order] for order in ORDERS}
+                damage = {order: curve[:, :1] - curve for order, curve in damage.items()}
+                numbers = curves.describe(damage, profile.fractions)
+                sure = told(damage["top"][:, -1]).low > 0
+                for name in OTHERWISE:
+                    yield related(f"{name}, {scale}", numbers[name], sure=sure)
             at = {profile.n - int(k): i for i, k in enumerate(profile.ranks)}
             for share, count in curves.kept(profile.ranks).items():
                 note, i = f"{count} of {profile.n} kept", at[count]
                 effect = 1 - kl["bottom"][:, i] / kl["bottom"][:, -1]
                 yield related(f"effect, top kept at {100 * share:.3g}%", effect, note)
+                effect = 1 - damage["bottom"][:, i] / damage["bottom"][:, -1]
+                name = f"effect, top kept at {100 * share:.3g}%, probability"
+                yield related(name, effect, note, sure=sure)
                 right = told(means["right", "bottom"][:, i])
                 yield f"accuracy, top kept at {100 * share:.3g}%", right, note
         yield from _placed(profile, means, told)
@@ -124,6 +131,7 @@ def _tables(profile: "AblationProfile") -> dict:
     for order in ORDERS:
         tables["right", order] = profile.right[order]
         tables["margin", order] = profile.margin[order]
+        tables["probability", order] = expit(profile.margin[order])
     for name, places in profile.place.items():
         tables |= {(name, put): table for put, table in places.items()}
     return {key: table.mean(0, dtype=np.float64) for key, table in tables.items()}
