@@ -94,7 +94,7 @@ def write_effects(folder, known, without_overlap=()):
             about = dict(unit="attention", scope="all", replaced_by=by)
             for quantity, value in (
                 ("necessity N", n),
-                ("necessity N, margin", n),
+                ("necessity N, probability", n),
                 ("I_rem", removal),
                 ("I_keep", keeping),
             ):
