@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
 from utils.book import grading
 from utils.book.exercises import BROKEN, RIGHT, UNANSWERED, WRONG
@@ -134,6 +135,15 @@ def test_helpers_in_cells_of_their_own_and_words_are_part_of_an_answer():
     code, words = grading.answers(handed_in)["7.1"]
     assert len(code) == 2
     assert words == "*Your answer:*"
+
+
+def test_a_chapter_that_switches_gradients_off_does_so_for_its_exercises_alone():
+    chapter = notebook()
+    off = nbformat.v4.new_code_cell("import torch\ntorch.set_grad_enabled(False)\nn = 3")
+    chapter.cells.insert(1, off)
+    kept = "answer = 6 if not torch.is_grad_enabled() else 5"
+    assert grading.grade(chapter, notebook(stub=f"import torch\n{kept}"))["7.1"].state == RIGHT
+    assert torch.is_grad_enabled()
 
 
 def test_only_what_exercises_need_of_a_chapter_is_run():

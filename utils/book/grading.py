@@ -28,6 +28,7 @@ from .exercises import BROKEN, UNANSWERED, Verdict
 PARTS = ("exercise", "exercise-stub", "check", "hint", "solution")  # tags of an exercise's cells
 ANSWER = "answer"  # of a text cell to answer in words, after the check
 SECONDS = 60.0  # that the answer to one exercise may take
+LEARNING = "_gradients_are_kept"  # after a chapter's cells, among their names
 MEMORY = 4e9  # bytes that it may take beyond what the chapter has
 # What an answer may not do, as Python's audit events name it.
 FORBIDDEN = ("subprocess.", "os.system", "os.exec", "os.fork", "os.kill", "os.spawn", "socket.")
@@ -179,7 +180,12 @@ def grade_all(
     """
     if not hasattr(os, "fork"):
         raise OSError("Grading forks processes, which Windows cannot: run it in WSL or Docker.")
+    import torch
+
+    learning = torch.is_grad_enabled()
     space = prepared(chapter)
+    space[LEARNING] = torch.is_grad_enabled()
+    torch.set_grad_enabled(learning)  # a chapter may switch it off, for itself
     for submission, values in zip(submissions, given or [{}] * len(submissions), strict=True):
         handed_in = answers(submission)
         verdicts = {}
@@ -234,11 +240,14 @@ def _apart(
     if not code:
         said = f"Exercise {each.number}: not answered yet."
         return Verdict(UNANSWERED, 0, worth(each.text), said)
+    import torch
+
     reads, writes = os.pipe()
     with tempfile.TemporaryDirectory() as folder:
         if not (child := os.fork()):
             os.close(reads)
             _harmless(folder, seconds)
+            torch.set_grad_enabled(space[LEARNING])
             verdict = judge(each, code, space, given)
             os.write(writes, json.dumps(verdict).encode())
             os._exit(0)

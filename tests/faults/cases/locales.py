@@ -214,12 +214,20 @@ def measured_in_ascii(folder: Path) -> str:
     return condition["damaged"], said.strip().splitlines()[-1]
 
 
+# What runs in the background is deaf to SIGINT, and so is what it starts.
+HEARD = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("experiments", run_name="__main__", alter_sys=True)
+"""
+
+
 def interrupted_early(folder: Path) -> str:
     """SIGINT while the first library is imported, in a process of its own."""
     stop = "import signal, os; os.kill(os.getpid(), signal.SIGINT)\n"
     (folder / "torch.py").write_text(stop, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "experiments", "measure", "resnet-d8"],
+        [sys.executable, "-c", HEARD, "measure", "resnet-d8"],
         env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
         cwd=folder,
         capture_output=True,
