@@ -18,6 +18,7 @@ NAMES = sorted(
     if "_static" not in page.parts
 )
 SLIDERS = "chapters/1_introduction.html"
+PATIENCE = 120_000  # milliseconds for a page, on a machine that is busy with other tests
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 # A page's scripts may run after its last request: theme chosen, formulas and widgets drawn.
 READY = """() => document.documentElement.dataset.theme !== "auto"
@@ -67,6 +68,7 @@ def visit(browser, address):
     @cache
     def open_page(name, width=1280, scheme="light"):
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.set_default_timeout(PATIENCE)
         page.requested, page.errors = [], []
         page.on("request", lambda request: page.requested.append(request.url))
         page.on("requestfailed", lambda request: page.errors.append(f"failed: {request.url}"))
