@@ -87,16 +87,20 @@ def test_the_cell_finds_the_checkout_from_any_folder_in_it(make_checkout, below)
     assert sorted(path.name for path in checkout.iterdir()) == ["chapters", "utils"]
 
 
-def test_another_module_called_utils_is_left_alone_and_named(make_checkout, tmp_path):
+@pytest.mark.parametrize("file", ["utils.py", "utils/__init__.py"])
+def test_another_module_called_utils_is_left_alone_and_named(make_checkout, tmp_path, file):
     checkout = make_checkout("book")
-    (tmp_path / "other/utils").mkdir(parents=True)
-    (tmp_path / "other/utils/__init__.py").write_text("foreign = True", encoding="utf-8")
-    before = f"import sys; sys.path.insert(0, {str(tmp_path / 'other')!r}); import utils"
-    done = run_cell(checkout, before=before)
-    assert "RuntimeError: Another utils is loaded: restart the kernel" in done.stderr
-    kept = "try:\n    exec(cell)\nexcept RuntimeError:\n    assert utils.foreign"
-    again = f"{before}\ncell = {runtime.SETUP_CELL!r}\n{kept}"
-    assert subprocess.run([sys.executable, "-c", again], cwd=checkout).returncode == 0
+    foreign = tmp_path / "other" / file
+    foreign.parent.mkdir(parents=True)
+    foreign.touch()
+    cell = f"cell = {runtime.SETUP_CELL!r}"
+    before = f"import sys; sys.path.insert(0, {str(tmp_path / 'other')!r}); import utils\n{cell}"
+    kept = "before = utils\ntry:\n    exec(cell)\nexcept RuntimeError as error:\n    print(error)"
+    code = f"{before}\n{kept}\nassert sys.modules['utils'] is before"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Another utils is loaded: restart")
 
 
 def test_the_cell_can_be_run_again(make_checkout):
@@ -156,11 +160,19 @@ def test_a_whole_checkout_fetches_nothing(monkeypatch, tmp_path):
 def test_where_nothing_can_be_fetched_the_cell_gives_gits_own_words(published, tmp_path, at):
     place = tmp_path / "content"
     place.mkdir()
-    url, version = ("file:///nowhere", "v1") if at == "address" else (published, "v9.9.9")
+    ours = f"v{runtime.version()}"
+    url, version = ("file:///nowhere", ours) if at == "address" else (published, "v9.9.9")
     done = run_cell(place, url, version=version)
     assert f"RuntimeError: Could not fetch {url} at {version}: fatal: " in done.stderr
-    assert not list(place.iterdir())  # nothing half made is left
+    assert [each.suffix for each in place.iterdir()] == [".part"]  # what is half made says so
     assert run_cell(place, published).returncode == 0
+    assert len(list(place.iterdir())) == 1 + (at == "tag")  # of the same version nothing is left
+
+
+def test_without_git_the_cell_says_what_is_missing(tmp_path):
+    done = run_cell(tmp_path, before="import os; os.environ['PATH'] = ''")
+    assert "RuntimeError: The book is fetched with git: install it" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_pages_notebooks_fetch_the_commit_that_they_were_built_from(tmp_path, monkeypatch):

@@ -20,39 +20,48 @@ NAME = "seeing-sparsely"
 
 # The first code cell of every chapter, letter for letter: `python -m utils.book.runtime` writes it
 # into all, and the tests compare. It has to stand alone: outside a checkout there is nothing yet to
-# import. What it fetches leaves weights and tables behind, which come when they
-# are opened first (utils.fetching). In the notebooks that the pages launch, URL and VERSION are
-# what the pages were built from (utils.book.launch): a commit, whose hash git compares with what
-# it fetched.
+# import. What it fetches leaves weights and tables behind, which come when they are opened first
+# (utils.fetching). In the notebooks that the pages launch, URL and VERSION are what the pages were
+# built from (utils.book.launch): a commit, whose hash git compares with what it fetched.
 SETUP_CELL = """\
 # @title Set-up
-import shutil  # the same in every chapter: finds the book, or fetches it where there is none
+# The same in every chapter: finds the book, or fetches it where there is none.
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 URL, VERSION = "https://github.com/seeing-sparsely/seeing-sparsely", "v0.1.0"
-places = [Path.cwd(), *Path.cwd().parents, Path.cwd() / f"seeing-sparsely-{VERSION[:9]}"]
-book = next((p for p in places if (p / "utils/book/runtime.py").is_file()), places[-1])
+home = Path.cwd() / f"seeing-sparsely-{VERSION[:9]}"
+above = [Path.cwd(), *Path.cwd().parents]
+book = next((p for p in above if (p / "utils/book/runtime.py").is_file()), home)
 if not book.is_dir():
-    book.mkdir()
+    if not shutil.which("git"):
+        raise RuntimeError("The book is fetched with git: install it, then retry.")
+    part = home.with_name(f"{home.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of an attempt that was interrupted
+    part.mkdir()
+    left_out = "!/tests/ !/zoo/**/*.safetensors !/results/*/*.csv*"
     for words in (
         "init -q",
         f"remote add origin {URL}",
-        "sparse-checkout set --no-cone /* !/tests/ !/zoo/**/*.safetensors !/results/*/*.csv*",
+        f"sparse-checkout set --no-cone /* {left_out}",
         f"fetch -q --depth 1 --filter=blob:none origin {VERSION}",
         "checkout -q FETCH_HEAD",
     ):
-        git = subprocess.run(["git", *words.split()], cwd=book, capture_output=True, text=True)
+        command = ["git", *words.split()]
+        git = subprocess.run(command, cwd=part, capture_output=True, text=True)
         if git.returncode:
-            shutil.rmtree(book)
-            raise RuntimeError(f"Could not fetch {URL} at {VERSION}: {git.stderr.strip()}")
-if "utils" in sys.modules and str(book) not in str(sys.modules["utils"].__path__):
-    raise RuntimeError("Another utils is loaded: restart the kernel, and run this cell first.")
+            why = git.stderr.strip()
+            raise RuntimeError(f"Could not fetch {URL} at {VERSION}: {why}")
+    part.rename(home)
+loaded = getattr(sys.modules.get("utils"), "__file__", None)
+if "utils" in sys.modules and not str(loaded).startswith(str(book)):
+    raise RuntimeError("Another utils is loaded: restart, and run this cell first.")
 sys.path.insert(0, str(book))
 from utils.book import runtime
 
-device = runtime.setup(install=book == places[-1])
+device = runtime.setup(install=book == home)
 """
 
 # Folded in the page, in JupyterLab and in Colab.
