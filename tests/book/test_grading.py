@@ -63,6 +63,7 @@ def verdict(stub, **options):
         ("answer = (", BROKEN, "SyntaxError"),
         ("import not_there", BROKEN, "No module named 'not_there'"),
         ("import sys\nsys.exit(0)", BROKEN, "SystemExit"),
+        ("raise KeyboardInterrupt", BROKEN, "ended before it was judged"),
         ("import os\nos._exit(0)", BROKEN, "ended before it was judged"),
         ("print('x' * 10_000_000)\nanswer = 6", RIGHT, "right"),
         ("twice = lambda x: 5\nanswer = 5", WRONG, "Five is their sum"),

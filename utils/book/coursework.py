@@ -35,7 +35,7 @@ from .runtime import ROOT, version
 CHAPTERS = ROOT / "chapters"
 ABOUT = "seeing_sparsely"  # key of a notebook's metadata
 PRIVATE = ("wrong", "right", "rubric")  # of a cell's metadata: they tell the solution
-RECEIVED = '"""Says whether there is an answer of the right kind."""'
+ASKS = '"""Says whether there is an answer of the right kind."""'
 LINK = re.compile(r"\[([^\]]+)\]\(\w+\.(?:ipynb|md)[^)]*\)")  # to another page
 CODE = ("utils", "experiments")  # what a chapter imports
 # Run as a script: the files that the exercises of a chapter read.
@@ -142,7 +142,7 @@ def _received(each: grading.Exercise) -> str:
     """A check that only says whether an answer is of the right kind."""
     *_, call = grading.parsed(each.check).body
     check = next(n for n in grading.parsed(each.check).body if isinstance(n, ast.FunctionDef))
-    check.body = ast.parse(RECEIVED).body
+    check.body = ast.parse(ASKS).body
     check.decorator_list = [
         ast.parse(f"exercise({each.number!r}, points={grading.worth(each.text)}, graded=False)")
         .body[0]

@@ -245,12 +245,14 @@ def _apart(
     reads, writes = os.pipe()
     with tempfile.TemporaryDirectory() as folder:
         if not (child := os.fork()):
-            os.close(reads)
-            _harmless(folder, seconds)
-            torch.set_grad_enabled(space[LEARNING])
-            verdict = judge(each, code, space, given)
-            os.write(writes, json.dumps(verdict).encode())
-            os._exit(0)
+            try:
+                os.close(reads)
+                _harmless(folder, seconds)
+                torch.set_grad_enabled(space[LEARNING])
+                verdict = judge(each, code, space, given)
+                os.write(writes, json.dumps(verdict).encode())
+            finally:  # whatever was raised, this process never goes on with what the other does
+                os._exit(0)
         os.close(writes)
         said = _until(reads, time.monotonic() + seconds)
         with contextlib.suppress(ProcessLookupError):
