@@ -497,3 +497,14 @@ def test_cue_conflict_stimuli_carry_shape_texture_and_a_name_that_trials_share(s
         assert re.fullmatch(rf"{classes[shape]}\d+-{classes[texture]}\d+", name)
     assert set(found.names) <= set(found.trials["stimulus"])
     assert found.images.batch(0, 2).images.shape == (2, 3, 224, 224)
+
+
+def test_a_model_in_a_wrapper_does_not_say_how_the_wrapper_wants_its_images():
+    data = datasets.load("objects").subset(range(2), "two")
+    model = zoo.create("vit-d2-h2")
+    data.prepared_for(torch.compile(model))  # which hands it on
+    wrapped = torch.nn.Sequential(torch.nn.Identity(), model)
+    with pytest.raises(ValueError, match=r"How Sequential wants its images is not known"):
+        data.prepared_for(wrapped)
+    images, _, _ = data.prepared_for(dict(model.pretrained_cfg)).batch(0, 2)
+    assert torch.equal(images, data.prepared_for(model).batch(0, 2)[0])

@@ -160,10 +160,20 @@ class Dataset(data.Dataset):
 
         Returns:
             Another data set of the same images.
+
+        Raises:
+            ValueError: For a model that says nothing of its images while one within it does: behind
+                a Normalize, say, it wants others than by itself.
         """
         if isinstance(model, dict):
             config = resolve_data_config(pretrained_cfg=model)
         else:
+            own, *within = (getattr(part, "pretrained_cfg", None) for part in model.modules())
+            if own is None and any(within):
+                raise ValueError(
+                    f"How {type(model).__name__} wants its images is not known, only how a model "
+                    "within it does by itself: give a dict with input_size, mean and std instead."
+                )
             config = resolve_model_data_config(model)
         prepared = copy(self)  # one list of the damaged for all
         prepared._transform = create_transform(**config, is_training=False)
