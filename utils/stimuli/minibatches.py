@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from timm.data import create_transform, resolve_data_config, resolve_model_data_config
+from timm.data import create_transform, resolve_data_config
 from torch import Tensor, nn
 from torch.utils import data
 from torchvision.transforms.functional import to_pil_image
@@ -165,16 +165,15 @@ class Dataset(data.Dataset):
             ValueError: For a model that says nothing of its images while one within it does: behind
                 a Normalize, say, it wants others than by itself.
         """
-        if isinstance(model, dict):
-            config = resolve_data_config(pretrained_cfg=model)
-        else:
+        own: dict | None = model if isinstance(model, dict) else None
+        if isinstance(model, nn.Module):
             own, *within = (getattr(part, "pretrained_cfg", None) for part in model.modules())
             if own is None and any(within):
                 raise ValueError(
                     f"How {type(model).__name__} wants its images is not known, only how a model "
                     "within it does by itself: give a dict with input_size, mean and std instead."
                 )
-            config = resolve_model_data_config(model)
+        config = resolve_data_config(pretrained_cfg=own or {})
         prepared = copy(self)  # one list of the damaged for all
         prepared._transform = create_transform(**config, is_training=False)
         plain = set(config["mean"]) == {0.0} and set(config["std"]) == {1.0}
