@@ -3,10 +3,11 @@
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.engine.job import MOST_READERS, Condition, Job, first, opened
+from experiments.engine.job import MOST_READERS, Condition, FromFile, Job, first, opened
 from experiments.engine.ranks import Ranks
 from experiments.engine.results import shorten, table_file
 from utils.stimuli import datasets
@@ -66,6 +67,7 @@ def add_job(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of every random draw (default: %(default)s)",
     )
+    add_weights(parser)
     add_readers(parser)
     parser.add_argument(
         "--out",
@@ -77,6 +79,46 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be done and how long it would take"
     )
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """`--weights`, `--num-classes` and `--bf16`, of every command that loads networks."""
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="safetensors with the weights of the model, which is then of any architecture of timm "
+        "or torchvision and needs no hub; the record holds their hash",
+    )
+    parser.add_argument(
+        "--num-classes",
+        type=positive,
+        metavar="N",
+        help="how many classes these weights tell apart (default: as many as the architecture is "
+        "published with)",
+    )
+    parser.add_argument(
+        "--bf16",
+        action="store_true",
+        help="products with weights in bfloat16, all else in float32: faster on some processors; "
+        "the record says so",
+    )
+
+
+def given(options: argparse.Namespace, models: list[str]) -> dict:
+    """What a FromFile is made of, from the command line; empty for models that load by name.
+
+    Raises ValueError where it is not clear whose weights the file holds.
+    """
+    if options.weights is None:
+        if options.num_classes is not None:
+            raise ValueError("--num-classes is about the weights in a file: give --weights too.")
+        return {}
+    if len(models) != 1:
+        raise ValueError(
+            f"--weights is one file, of one model, but {len(models)} are given: name the one."
+        )
+    return {"file": options.weights, "num_classes": options.num_classes}
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -182,11 +224,11 @@ def run_job(
 ) -> int:
     """Measure each model under each setting, or say what would be done; the exit status."""
     kinds = {"none": (False,), "random": (False, True), "only": (True,)}[options.control]
+    models = list(dict.fromkeys(options.models))
+    from_file = given(options, models)
+    made = partial(FromFile, **from_file) if from_file else Condition
     conditions = [
-        Condition(model, random, setting)
-        for model in dict.fromkeys(options.models)
-        for random in kinds
-        for setting in settings
+        made(model, random, setting) for model in models for random in kinds for setting in settings
     ]
     data = first(datasets.load(options.data), options.n)
     if len(data) < FEWEST:
@@ -206,6 +248,7 @@ def run_job(
         ranks,
         options.readers,
         digest,
+        options.bf16,
     )
     if options.dry_run:
         for line in job.plan():

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,8 @@ from experiments.engine.provenance import provenance
 from experiments.engine.ranks import RankLost, Ranks, outcome, unpack
 from experiments.engine.results import IMAGES, Results, Summary, counted, recorded, sentence
 from utils.models import zoo
+from utils.models.checkpoints import sha256_of
+from utils.models.precision import in_bf16
 from utils.stimuli import datasets
 from utils.stimuli.minibatches import Dataset
 
@@ -67,6 +70,31 @@ class Condition:
         except (ValueError, LookupError):  # `load` says why there is no such model
             return None
         return found and found[:12]
+
+
+@dataclass(frozen=True)
+class FromFile(Condition):
+    """A model with weights from a safetensors file, as they are or, if random, with others.
+
+    num_classes : see `zoo.load_file`
+    """
+
+    file: Path = Path()
+    num_classes: int | None = None
+
+    def load(self) -> nn.Module:
+        """The model, in eval mode, on the CPU; raises what `zoo.load_file` and `create` raise."""
+        if self.random:
+            return zoo.create(self.model, self.num_classes)
+        return zoo.load_file(self.model, self.file, self.num_classes)
+
+    @property
+    def weights(self) -> str | None:
+        """A hash of the weights in the file; None for random ones."""
+        return None if self.random or not self.file.is_file() else _hashed(self.file)[:12]
+
+
+_hashed = cache(sha256_of)  # of a file that may be large, for every condition
 
 
 class Task(Protocol):
@@ -197,6 +225,8 @@ class Job:
     file, configuration : see Results; n, size and `images`, the digest of the data set, are added
         to the configuration
     readers : see Batches; the table is the same for any number
+    bf16 : whether products with weights are in bfloat16, see `precision.in_bf16`; the configuration
+        says so
 
     Any number of ranks gives the same table, for a minibatch holds the same images on every one.
     Raises what Results raises.
@@ -214,7 +244,9 @@ class Job:
         ranks: Ranks,
         readers: int | None = None,
         images: str | None = None,
+        bf16: bool = False,
     ) -> None:
+        self.bf16 = bf16
         self.conditions, self.task, self.open_data = conditions, task, open_data
         self.n, self.size, self.ranks, self.readers = n, size, ranks, readers
         self.count = -(-n // size)  # minibatches
@@ -222,6 +254,8 @@ class Job:
         configuration = {**configuration, "n": n, "batch": size}
         if images is not None:
             configuration[IMAGES] = images
+        if bf16:
+            configuration["precision"] = "products with weights in bf16"
 
         # Rank 0 writes, the others know.
         self.results = ranks.on_main(lambda: Results(file, columns, configuration))
@@ -301,6 +335,7 @@ class Job:
             model = condition.load()
             data = self.open_data(model)
             model = model.to(self.ranks.device)
+            model = in_bf16(model) if self.bf16 else model
             return model, Batches(data, self.size, count, self.ranks, label, self.readers)
 
         return self.ranks.together(start)

@@ -8,7 +8,6 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from experiments.engine.scopes import at_scope
-from utils.edition import SECOND
 from utils.measures.ablation.curves import FIXED, kept
 from utils.measures.ablation.outcomes import Others
 from utils.measures.ablation.profiling import AblationProfile, ablation_profile
@@ -52,8 +51,8 @@ class Ablate:
     A condition's settings: `unit` of UNITS, `scope` of layers.SCOPES, `replaced_by` of VALUES, and
     maybe `ordered_by` of ORDERS.
     ranks : at most so many points on a curve; draws : random orders; seed : of these
-    images : only the first so many are profiled; means, other images and (in the second edition)
-        whether there is any reliance are of all
+    images : only the first so many are profiled; means, other images and whether there is any
+        reliance are of all
     """
 
     def __init__(self, ranks: int, draws: int, seed: int, images: int | None = None) -> None:
@@ -66,9 +65,8 @@ class Ablate:
         profiled = _profiled(unit, condition.settings.get("ordered_by", "own"))
         layers = ranks.together(lambda: at_scope(ablatable(model, unit), scope))
         options = dict(profiled, ranks=self.ranks, draws=self.draws, seed=self.seed)
-        if SECOND:
-            options["place_draws"] = self.draws if profiled["unit"] == "attention" else 0
-            options["fixed"] = FIXED if unit in PLACED else ("mean map",)
+        options["place_draws"] = self.draws if profiled["unit"] == "attention" else 0
+        options["fixed"] = FIXED if unit in PLACED else ("mean map",)
 
         def averaged(measure: Callable[[Iterable], dict[str, Tensor]]) -> dict[str, Tensor]:
             return _pooled(ranks.everywhere(ranks.together(lambda: _averaged(batches, measure))))
@@ -90,7 +88,7 @@ class Ablate:
                 return ablation_profile(model, found, layers, **shared, **options)
 
         def relied() -> Reliance | None:
-            if SECOND and (found := _unless_empty(batches)) is not None:
+            if (found := _unless_empty(batches)) is not None:
                 return reliance(model, found, layers, profiled["unit"], **shared)
 
         parts = ranks.gather(ranks.together(profile))
@@ -99,9 +97,9 @@ class Ablate:
         def table() -> tuple[list[dict], dict]:
             whole = AblationProfile.merged([part for part in parts if part])
             known = [part for part in everything if part]
-            known = Reliance.merged(known) if known else None
+            known = Reliance.merged(known)
             notes = {"layers": layers}
-            if SECOND and kept(whole.ranks):
+            if kept(whole.ranks):
                 notes["sentence"] = whole.sentence(reliance=known)
             return list(_rows(whole, self.seed, known)), notes
 
@@ -224,15 +222,12 @@ def _pooled(parts: list[tuple[int, dict[str, Tensor]]]) -> dict[str, Tensor]:
     }
 
 
-def _rows(whole: AblationProfile, seed: int, known: Reliance | None) -> Iterator[dict]:
+def _rows(whole: AblationProfile, seed: int, known: Reliance) -> Iterator[dict]:
     """The curves, one row a point, then the summary, one row a number with its interval."""
     for point in whole.table().to_dict("records"):
         place = {key: point[key] for key in ("order", "k", "fraction")}
-        for quantity in ("kl", "accuracy", *(("margin", "mass") if SECOND else ())):
+        for quantity in ("kl", "accuracy", "margin", "mass"):
             yield {"quantity": quantity, **place, "value": point[quantity], "n": len(whole.index)}
     for number in whole.summary(seed=seed, reliance=known).to_dict("records"):
         number["quantity"], number["value"] = number.pop("measure"), number.pop("estimate")
-        added = number["quantity"].endswith((", margin", ", probability"))
-        added = added or ", top kept" in number["quantity"]
-        if SECOND or not added:
-            yield number
+        yield number

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from experiments.engine.metrics import Metrics, left_out, merged, planned
 from experiments.tasks.tables import COLUMNS, rows
-from utils.edition import SECOND
 from utils.measures import attention_geometry, sparsity
 from utils.measures.responses import finite_logits
 from utils.measures.similarity import FEWEST, MinibatchCKA
@@ -121,8 +120,7 @@ class Measurement:
 
         gini = sparsity.gini(rows)
         add("gini", gini)
-        if SECOND:
-            add("gini_beyond_gaussian", gini - _by_spread_alone(rows))
+        add("gini_beyond_gaussian", gini - _by_spread_alone(rows))
         add("treves_rolls", sparsity.treves_rolls(rows))
         add("prefix_mass", prefix_mass)
         maps = rows.unflatten(0, (len(self._index), -1))  # [batch, windows, heads, queries, keys]

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import huggingface_hub
+import safetensors.torch
 import torch
 import torchvision
 from huggingface_hub import constants
@@ -107,6 +108,75 @@ def fill(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
             raise TypeError(f"{name} is {weights[name].dtype} where {own.dtype} is wanted")
     model.load_state_dict(weights)
     return model
+
+
+def safetensors_of(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file of the safetensors format, which holds nothing that could be run.
+
+    Args:
+        file: Of anybody's making.
+
+    Returns:
+        Name → tensor.
+
+    Raises:
+        FileNotFoundError: Where there is no such file.
+        CheckpointError: For a pickle, which is not read, and for a damaged file.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no file {file}: give the path of a safetensors file.")
+    with file.open("rb") as content:
+        begins = content.read(2)
+    if begins == b"PK" or begins[:1] == b"\x80":  # torch.save's archive, and the older pickle
+        raise CheckpointError(
+            f"{shown(file)} is a pickle, which can run whatever it likes when it is read: convert "
+            "it to safetensors (safetensors.torch.save_file) where you trust it."
+        )
+    try:
+        return safetensors.torch.load_file(file)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{shown(file)} is no safetensors file, or is cut short ({_reason(error)}): put back a "
+            "sound copy of it."
+        ) from None
+
+
+def fill_exactly(model: nn.Module, weights: dict[str, Tensor], file: Path, name: str) -> nn.Module:
+    """As `fill`, saying which tensors are others where the weights are those of another model.
+
+    Args:
+        model: Any network.
+        weights: Its state dict, in any precision.
+        file: Where they are from.
+        name: Of the model.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: For weights of another model.
+    """
+    own = model.state_dict()
+    differences = {
+        "missing": [key for key in own if key not in weights],
+        "too many": [key for key in weights if key not in own],
+        "of another shape": [
+            f"{key} {list(weights[key].shape)} for {list(value.shape)}"
+            for key, value in own.items()
+            if key in weights and weights[key].shape != value.shape
+        ],
+    }
+    if found := [f"{len(keys)} {how} ({_few(keys)})" for how, keys in differences.items() if keys]:
+        raise CheckpointError(
+            f"{shown(file)} holds no weights of {name}: of its tensors {' and '.join(found)}; "
+            "give the architecture, and the number of classes, that they are of."
+        )
+    with fitting(file, "give weights of this model"):
+        return fill(model, weights)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:OFFERED]) + (", …" if len(names) > OFFERED else "")
 
 
 # The hub of Hugging Face.

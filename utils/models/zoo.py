@@ -18,11 +18,13 @@ from .calibration import calibrate, normalised, training_images
 from .checkpoints import (
     CheckpointError,
     fill,
+    fill_exactly,
     fitting,
     from_hub,
     from_torchvision,
     hub_fingerprint,
     hub_remedy,
+    safetensors_of,
     sha256_of,
     shown,
     torchvision_file,
@@ -100,7 +102,29 @@ def load(name: str) -> nn.Module:
     return _load_timm(name)
 
 
-def create(name: str) -> nn.Module:
+def load_file(name: str, file: Path, num_classes: int | None = None) -> nn.Module:
+    """The architecture of that name with weights from a file, in eval mode, float32, on the CPU.
+
+    Args:
+        name: As for `load`; nothing is fetched.
+        file: Safetensors, whose tensors have the names and shapes of the model's own.
+        num_classes: How many classes the model tells apart; None for as many as it is published
+            with.
+
+    Returns:
+        The model.
+
+    Raises:
+        UnknownModel: With the nearest names.
+        FileNotFoundError: Where there is no such file.
+        CheckpointError: For a file of another kind, and for the weights of another model.
+        ValueError: For another number of classes of an embedded model.
+    """
+    model = architecture(name, num_classes)
+    return fill_exactly(model, safetensors_of(Path(file)), Path(file), name)
+
+
+def create(name: str, num_classes: int | None = None) -> nn.Module:
     """The same architecture as `load(name)` with random weights: the control for training.
 
     The seed in an embedded model's name decides the weights; other models use seed 0. Where there
@@ -110,6 +134,7 @@ def create(name: str) -> nn.Module:
 
     Args:
         name: As for `load`.
+        num_classes: As for `load_file`.
 
     Returns:
         The model, in eval mode.
@@ -127,35 +152,39 @@ def create(name: str) -> nn.Module:
         >>> untrained.shape, torch.equal(untrained, zoo.load("vit-d6-h4")(images))
         (torch.Size([1, 10]), False)
     """
-    model = architecture(name)
+    model = architecture(name, num_classes)
     return calibrate(model, training_images(name, model)) if normalised(model) else model
 
 
-def architecture(name: str) -> nn.Module:
+def architecture(name: str, num_classes: int | None = None) -> nn.Module:
     """The architecture of `create(name)` as it is built, for its layers and for loading weights.
 
     No control, for batch normalisation has seen no image.
 
     Args:
         name: As for `load`.
+        num_classes: As for `load_file`.
 
     Returns:
         The model, in eval mode.
 
     Raises:
         UnknownModel: With the nearest names.
+        ValueError: For another number of classes of an embedded model.
     """
     if name.startswith(TORCHVISION):
-        return _build_torchvision(name)
+        return _build_torchvision(name, num_classes)
     known = Spec.parse(name)
     if known is not None:
+        if num_classes is not None:
+            raise ValueError(f"{name} has the classes that it was trained on: leave a number out.")
         return build(known)
     timm_name = "tf_efficientnet_lite0" if name == LITE0 else name
     if not timm.is_model(timm_name):
         raise _unknown(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return timm.create_model(timm_name).eval()
+        return timm.create_model(timm_name, num_classes=num_classes).eval()
 
 
 def catalog(rung: str | None = None) -> pd.DataFrame:
@@ -428,11 +457,12 @@ def _known_to_torchvision(name: str) -> str:
     return name.removeprefix(TORCHVISION)
 
 
-def _build_torchvision(name: str) -> nn.Module:
+def _build_torchvision(name: str, num_classes: int | None = None) -> nn.Module:
     own = _known_to_torchvision(name)
+    head = {} if num_classes is None else {"num_classes": num_classes}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = torchvision.models.get_model(own).eval()
+        model = torchvision.models.get_model(own, **head).eval()
     seen = torchvision.models.get_model_weights(own).DEFAULT.transforms()
     # In timm's terms, so that images are prepared for it as for every other model.
     (size,) = seen.crop_size

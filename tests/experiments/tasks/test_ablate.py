@@ -15,7 +15,6 @@ from experiments.commands import ablate as command
 from experiments.engine.job import Condition, Job
 from experiments.engine.ranks import Ranks
 from experiments.engine.scopes import at_scope
-from experiments.tasks import ablate
 from experiments.tasks.ablate import Ablate, ablatable
 from utils.measures.ablation.profiling import ablation_profile
 from utils.models import zoo
@@ -129,20 +128,6 @@ def test_vit_and_cnn_are_compared_at_equal_accuracy():
     assert accuracy.max() - accuracy.min() < 0.01
 
 
-@pytest.fixture
-def second(monkeypatch):
-    monkeypatch.setattr(ablate, "SECOND", True)
-
-
-@pytest.fixture(autouse=True)
-def first(monkeypatch, request):
-    if "second" not in request.fixturenames:
-        monkeypatch.setattr(ablate, "SECOND", False)
-
-
-NEW = ("margin", "mass", "centre", "mean map", "damage", "existence", "top kept at")
-
-
 class Lively(Condition):
     """Random weights under which attention matters; loading them leaves the generator alone."""
 
@@ -158,14 +143,6 @@ class Lively(Condition):
         return model
 
 
-def test_the_first_edition_records_what_it_recorded(tmp_path):
-    job(tmp_path / "a").run()
-    table = pd.read_csv(tmp_path / "a.csv")
-    assert "ordered_by" not in table
-    assert set(table["order"].dropna()) == {"top", "bottom", "random", "matched", "shrink"}
-    assert not table["quantity"].str.contains("|".join(NEW)).any()
-
-
 @pytest.mark.parametrize(
     ("model", "unit", "fixed"),
     [
@@ -176,7 +153,7 @@ def test_the_first_edition_records_what_it_recorded(tmp_path):
         ("resnet-d8", "group", {"mean map"}),
     ],
 )
-def test_the_second_edition_adds_rows(tmp_path, second, model, unit, fixed):
+def test_what_all_images_share_is_a_control(tmp_path, model, unit, fixed):
     assert not job(tmp_path / "a", model, unit).run().failed
     table = pd.read_csv(tmp_path / "a.csv")
     assert (
@@ -236,7 +213,7 @@ class Threads:
 
 
 @pytest.mark.parametrize("value", ["zero", "mean", "resample"])
-def test_two_ranks_record_what_one_does_of_the_first_images(tmp_path, second, value):
+def test_two_ranks_record_what_one_does_of_the_first_images(tmp_path, value):
     options = dict(condition=Lively, replaced_by=value, images=10, size=4)
     job(tmp_path / "one", **options).run()
     meeting, slots, failed = threading.Barrier(2), [None, None], []
