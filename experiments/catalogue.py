@@ -17,14 +17,16 @@ Settings = tuple[dict[str, str], ...]
 
 
 class Pinned(NamedTuple):
-    """A published model: blocks or layers, heads, width, and its ImageNet-1k top-1 accuracy."""
+    """A published model: blocks or layers, heads, width, and its ImageNet-1k top-1 accuracy, None
+    where its weights come from a file (`--weights`) and none is published for them."""
 
     depth: int
     heads: int | None
     width: int | None
-    accuracy: float
+    accuracy: float | None
 
 
+CLIP = "vit_base_patch16_clip_quickgelu_224"  # its image tower, with a head of ImageNet's classes
 # Pinned by their tags, because what a bare name loads changes with timm. Accuracies are published
 # with the weights, on all 50,000 validation images at 224 pixels. All ViTs have a head dimension of
 # 64: their heads are confounded with width, and the augreg models saw ImageNet-21k first, the
@@ -44,7 +46,9 @@ IMAGENET = {
     "vit_small_patch16_224.augreg_in21k_ft_in1k": Pinned(12, 6, 384, 0.81402),
     "vit_base_patch16_224.augreg_in21k_ft_in1k": Pinned(12, 12, 768, 0.84534),
     "vit_large_patch16_224.augreg_in21k_ft_in1k": Pinned(24, 16, 1024, 0.85856),
+    CLIP: Pinned(12, 12, 768, None),
 }
+FROM_FILE = tuple(name for name, model in IMAGENET.items() if model.accuracy is None)
 PINNED_CNNS = tuple(name for name, model in IMAGENET.items() if model.heads is None)
 # CNNs and ViTs of about the same accuracies that saw ImageNet-1k alone.
 PLAIN_RECIPES = ("resnet18.", "resnet50.", "deit_tiny", "deit_small")
@@ -132,6 +136,8 @@ class Experiment:
         return each * len(self.beside(model)) if self.pairs else each
 
 
+# Of our own networks those that are looked at as Hu and colleagues looked at theirs.
+THEIRS = ("vit-d6-h4", "vit-d6-h8", "vit-d12-h4")
 # The groups whose models differ from one of the sweeps in a single part.
 ALTERED = ("variants", "parts")
 # In the middle of the floor's sweeps, with the variants that pool and place tokens otherwise.
@@ -286,7 +292,7 @@ EXPERIMENTS = {
         dict(measures=["corruption", "shift", "permutation"]),
         n=1000,
         groups=(*FLOOR, *ALTERED),
-        imagenet=tuple(name for name in IMAGENET if name.startswith(PLAIN_RECIPES)),
+        imagenet=(*(n for n in IMAGENET if n.startswith(PLAIN_RECIPES)), CLIP),
         only=MIDDLE,
     ),
     "attack": Experiment(
@@ -305,6 +311,24 @@ EXPERIMENTS = {
         groups=(*FLOOR, *ALTERED),
         imagenet=tuple(IMAGENET),
         data={"objects": "objects/cue-conflict", "imagenet": "cue-conflict"},
+    ),
+    "hu2023": Experiment(
+        "What does the ablation of Hu, Zhang and Zhao show, as their code has it and controlled?",
+        "hu2023",
+        dict(draws=20),
+        n=50_000,
+        groups=("heads", "depth"),
+        only=THEIRS,
+        imagenet=PINNED_VITS,
+    ),
+    "hu2023-maps": Experiment(
+        "What do the figures of Hu, Zhang and Zhao show of class rows, and of large norms?",
+        "class-rows",
+        {},
+        n=1000,
+        groups=("heads", "depth"),
+        only=THEIRS,
+        imagenet=PINNED_VITS,
     ),
 }
 

@@ -1,20 +1,17 @@
 """`python -m experiments replicate`: the declared experiments, as far as there are models."""
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
-from torch import nn
-
-from experiments.catalogue import EXPERIMENTS, RUNGS, Experiment
-from experiments.engine.job import Condition, Job, first, opened
+from experiments.catalogue import EXPERIMENTS, FROM_FILE, RUNGS, Experiment
+from experiments.engine.job import Condition, FromFile, Job, first, opened
 from experiments.engine.ranks import Ranks
 from experiments.engine.results import RESULTS, Summary, counted, file_of, finished
 from experiments.tasks.ablate import Ablate
 from experiments.tasks.behave import Behave
+from experiments.tasks.class_rows import ClassRows
 from experiments.tasks.compare import Compare, Pair
+from experiments.tasks.hu2023 import Hu2023
 from experiments.tasks.measure import Measure
 from experiments.tasks.represent import Represent
 from experiments.tasks.standalone import STANDALONE, record
@@ -30,26 +27,10 @@ TASKS = {
     "represent": Represent,
     "compare": Compare,
     "behave": Behave,
+    "hu2023": Hu2023,
+    "class-rows": ClassRows,
 }
 BATCH, SEED = 50, 0
-
-
-@dataclass(frozen=True)
-class AtLoss(Condition):
-    """A model as it was when its training loss first fell below a level: `file` has its weights."""
-
-    file: Path = Path()
-
-    def load(self) -> nn.Module:
-        """The model with these weights, in eval mode, on the CPU."""
-        model = zoo.architecture(self.model)
-        model.load_state_dict(safetensors.torch.load_file(self.file))
-        return model
-
-    @property
-    def weights(self) -> str | None:
-        """A hash of these weights."""
-        return hashlib.sha256(self.file.read_bytes()).hexdigest()[:12]
 
 
 def experiment(name: str, rung: str) -> Experiment:
@@ -74,10 +55,16 @@ def replicate(
     runs: Path = Path("_runs"),
     out: Path = RESULTS,
     readers: int | None = None,
+    model: str | None = None,
+    from_file: dict | None = None,
+    bf16: bool = False,
 ) -> tuple[Summary | None, list[str]]:
     """Record what is missing of an experiment; the summary, and the models left for later.
 
     data : labelled photographs, for the rung imagenet
+    model : this one alone, declared or not, in a table of its own: <rung>/<model>/<name>.csv
+    from_file : what a FromFile has beside, for that model with weights from a file
+    bf16 : see Job
     n : of images; without it as many as declared, or all if there are fewer
     loss : one of recipes.LOSS_LEVELS, to take every model as it was when its training loss first
         fell below that, from the checkpoints in `runs`, instead of when its training ended
@@ -92,11 +79,15 @@ def replicate(
         return ranks.on_main(lambda: record(name, file_of(name, rung, out=out))), []
     check(name, rung, data, loss)
     declared = EXPERIMENTS[name]
-    names = declared.models(rung)
+    names = declared.models(rung) if model is None else [model]
     file = file_of(name, rung, loss, out)
+    if model is not None:
+        file = file.parent / model.replace("/", "-") / file.name
     images = first(_images(declared, rung, data), n, declared.n)
-    here = ranks.on_main(lambda: [model for model in names if _at_hand(model, rung, loss, runs)])
-    conditions = list(_conditions(declared, here, loss, runs))
+    here = names
+    if not from_file:
+        here = ranks.on_main(lambda: [m for m in names if _at_hand(m, rung, loss, runs)])
+    conditions = list(_conditions(declared, here, loss, runs, from_file))
     about = {"experiment": name, "command": declared.command, "data": images.source, "seed": SEED}
     summary = None
     if conditions:
@@ -111,6 +102,7 @@ def replicate(
             ranks,
             readers,
             ranks.on_main(lambda: images.digest),
+            bf16,
         )
         summary = job.run()
     done = finished(file)  # read after the job, which says so if the file is damaged
@@ -146,6 +138,8 @@ def _checkpoint(model: str, loss: float, runs: Path) -> Path:
 
 
 def _at_hand(model: str, rung: str, loss: float | None, runs: Path) -> bool:
+    if model in FROM_FILE:
+        return False
     if rung != "imagenet":
         return zoo.weights_file(model) is not None and (
             loss is None or _checkpoint(model, loss, runs).exists()
@@ -158,12 +152,14 @@ def _at_hand(model: str, rung: str, loss: float | None, runs: Path) -> bool:
 
 
 def _conditions(
-    declared: Experiment, models: list[str], loss: float | None, runs: Path
+    declared: Experiment, models: list[str], loss: float | None, runs: Path, from_file: dict | None
 ) -> Iterator[Condition]:
     def condition(model: str, random: bool, settings: dict) -> Condition:
-        if loss is None:
-            return Condition(model, random, settings)
-        return AtLoss(model, False, settings, _checkpoint(model, loss, runs))
+        if loss is not None:
+            return FromFile(model, False, settings, _checkpoint(model, loss, runs))
+        if from_file:
+            return FromFile(model, random, settings, **from_file)
+        return Condition(model, random, settings)
 
     # At random weights there is no loss to be equal at.
     twins = declared.twins(models) if loss is None else []

@@ -4,7 +4,14 @@ import argparse
 from pathlib import Path
 
 from experiments.catalogue import EXPERIMENTS, RUNGS
-from experiments.commands.options import add_parser, add_readers, folder, positive
+from experiments.commands.options import (
+    add_parser,
+    add_readers,
+    add_weights,
+    folder,
+    given,
+    positive,
+)
 from experiments.engine.ranks import Ranks
 from experiments.engine.results import RESULTS
 from experiments.replicate import check, replicate, status
@@ -19,6 +26,9 @@ examples:
   python -m experiments replicate --status
   python -m experiments replicate sparseness ablation-heads
   python -m experiments replicate sparseness --rung imagenet --data photographs/
+  python -m experiments replicate hu2023 --model deit_tiny_patch16_224.fb_in1k --data photographs/
+  python -m experiments replicate hu2023 --model vit_base_patch16_clip_quickgelu_224 \\
+      --weights clip.safetensors --num-classes 1000 --data photographs/
 
 What the zoo holds of the declared models is measured, the rest is left for later: run the same
 command again when more are trained. The tables are results/<rung>/<experiment>.csv, the .json
@@ -52,9 +62,15 @@ def add(commands) -> None:
     parser.add_argument(
         "--rung",
         choices=RUNGS,
-        default="objects",
-        help="which images and models (default: %(default)s)",
+        help="which images and models (default: objects; with --model, imagenet)",
     )
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="this one alone, of the zoo, timm or torchvision, in a table of its own: "
+        "results/<rung>/<model>/<experiment>.csv",
+    )
+    add_weights(parser)
     parser.add_argument("--status", action="store_true", help="say what is recorded and end")
     parser.add_argument(
         "--data", type=Path, help="labelled photographs, for the rung imagenet (see measure --help)"
@@ -68,7 +84,7 @@ def add(commands) -> None:
         "--n",
         type=positive,
         metavar="N",
-        help="fewer images than declared, for a trial: give --out too",
+        help="fewer images than declared, for --model or for a trial: give that --out too",
     )
     add_readers(parser)
     parser.add_argument(
@@ -79,23 +95,30 @@ def add(commands) -> None:
 
 def run(options: argparse.Namespace, ranks: Ranks) -> int:
     """Do what `python -m experiments replicate` was asked; the exit status."""
+    rung = options.rung or ("objects" if options.model is None else "imagenet")
     if options.status:
         if ranks.main:
-            print(status(options.rung, options.out))
+            print(status(rung, options.out))
         return 0
-    every = [*(name for name, e in EXPERIMENTS.items() if e.models(options.rung)), *STANDALONE]
+    every = [*(name for name, e in EXPERIMENTS.items() if e.models(rung)), *STANDALONE]
     names = list(dict.fromkeys(options.experiments)) or every
-    if options.n is not None and options.out.resolve() == RESULTS.resolve():
+    from_file = given(options, [options.model] if options.model else [])
+    if (
+        options.n is not None
+        and options.model is None
+        and options.out.resolve() == RESULTS.resolve()
+    ):
         raise ValueError(
             "A trial on fewer images (-n) is not for the recorded results: give --out, another "
             "folder for its tables."
         )
     for name in names:  # before the first is run for hours
-        check(name, options.rung, options.data, options.loss)
-    given = {key: getattr(options, key) for key in ("data", "n", "loss", "runs", "out", "readers")}
+        check(name, rung, options.data, options.loss)
+    passed = ("data", "n", "loss", "runs", "out", "readers", "model", "bf16")
+    chosen = {key: getattr(options, key) for key in passed} | {"from_file": from_file}
     statuses = [0]
     for name in names:
-        summary, waiting = replicate(name, options.rung, ranks, **given)
+        summary, waiting = replicate(name, rung, ranks, **chosen)
         if ranks.main:
             print(*filter(None, [summary]), sep="\n")
             if waiting:

@@ -90,6 +90,17 @@ def file_of(name: str, rung: str, loss: float | None = None, out: Path = RESULTS
     return at_hand(file)
 
 
+def with_apart(file: Path) -> list[Path]:
+    """The table of an experiment, and those of the same name in folders next to it, which each hold
+    a model that was measured apart, with weights from a file or on images of its own; those that
+    are there."""
+    stem = record_file(file).stem
+    apart = (
+        found for ending in ("csv", "csv.gz") for found in file.parent.glob(f"*/{stem}.{ending}")
+    )
+    return [each for each in (file, *sorted(apart)) if each.exists()]
+
+
 def recorded(file: Path) -> dict[str, dict]:
     """The conditions that a table holds, and what its record says of each; empty where it is none.
 
@@ -99,8 +110,10 @@ def recorded(file: Path) -> dict[str, dict]:
 
 
 def finished(file: Path) -> Counter[str]:
-    """How many conditions of each model (or part) a table holds; raises what `recorded` raises."""
-    return Counter(condition.split(" ")[0] for condition in recorded(file))
+    """How many conditions of each model (or part) a table holds, with those of models apart; raises
+    what `recorded` raises."""
+    files = dict.fromkeys([file, *with_apart(file)])
+    return Counter(condition.split(" ")[0] for each in files for condition in recorded(each))
 
 
 class Results:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.catalogue import IMAGENET, PLAIN_RECIPES
-from experiments.engine.results import file_of
+from experiments.engine.results import file_of, with_apart
 from experiments.evidence.trends import slopes, values
 from experiments.training.groups import GROUPS
 from experiments.training.recipes import LOSS_LEVELS
@@ -50,8 +50,9 @@ class Recorded:
 
     def table(self, experiment: str) -> pd.DataFrame | None:
         """The table of an experiment, None if it is not recorded."""
-        file = file_of(experiment, self.rung, out=self.out)
-        return self._read(file) if file.exists() else None
+        files = with_apart(file_of(experiment, self.rung, out=self.out))
+        tables = [self._read(file) for file in files]
+        return pd.concat(tables, ignore_index=True) if tables else None
 
     def name(self, model: str) -> str:
         """What a model is called on this rung."""

@@ -13,7 +13,7 @@ from statistics import fmean
 import pandas as pd
 
 from experiments.catalogue import EXPERIMENTS
-from experiments.engine.results import RESULTS, file_of
+from experiments.engine.results import RESULTS, file_of, with_apart
 from experiments.engine.scopes import SCOPES, at_scope
 from experiments.training.groups import GROUPS
 from utils.measures.statistics import slope_per_doubling
@@ -69,17 +69,14 @@ def values(
     """
     parts = [pd.DataFrame(columns=["model", *KEYS, "value"])]
     for name, declared in EXPERIMENTS.items():
-        file = file_of(name, rung, loss, out)
-        if not file.exists():
-            continue
-        table = read(file)
-        if declared.command == "ablate":
-            orders = table["ordered_by"].fillna("own") if "ordered_by" in table else "own"
-            chosen = table[table["quantity"].isin(profiles) & (orders == order)]
-            chosen = chosen.assign(measure=chosen["quantity"].map(profiles))
-            parts.append(chosen[["model", *KEYS, "value"]])
-        elif declared.command == "measure":
-            parts.append(pd.DataFrame(_by_scope(table[table["quantity"].isin(OF_LAYERS)])))
+        for table in map(read, with_apart(file_of(name, rung, loss, out))):
+            if declared.command == "ablate":
+                orders = table["ordered_by"].fillna("own") if "ordered_by" in table else "own"
+                chosen = table[table["quantity"].isin(profiles) & (orders == order)]
+                chosen = chosen.assign(measure=chosen["quantity"].map(profiles))
+                parts.append(chosen[["model", *KEYS, "value"]])
+            elif declared.command == "measure":
+                parts.append(pd.DataFrame(_by_scope(table[table["quantity"].isin(OF_LAYERS)])))
     found = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     # Models of two groups are in the tables of two experiments, with the same numbers.
     return found.drop_duplicates(["model", *KEYS])

@@ -60,14 +60,14 @@ def outcomes(
     while some := list(islice(conditions, CONDITIONS_AT_ONCE)):
         intact, ablated = ablator.run_with_intact(images, [specs for _, specs in some])
         if not parts:
-            parts.append(_compare(intact, intact[None], labels))
-        parts.append(_compare(intact, ablated, labels))
+            parts.append(compared(intact, intact[None], labels))
+        parts.append(compared(intact, ablated, labels))
         keys += [key for key, _ in some]
     kl, right, margin = (np.concatenate(each) for each in list(zip(*parts, strict=True))[:3])
     return keys, Outcome(kl, right, margin, parts[0].classes)
 
 
-def _compare(intact: Tensor, ablated: Tensor, labels: Tensor) -> Outcome:
+def compared(intact: Tensor, ablated: Tensor, labels: Tensor) -> Outcome:
     """Logits [batch, classes] and [conditions, batch, classes]."""
     finite_logits(intact)
     finite_logits(ablated.flatten(0, 1))
