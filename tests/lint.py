@@ -11,8 +11,14 @@ The conventions, for authors:
   do not count.
 - A cell that draws has `mystnb.image.alt` in its metadata: what is seen, in 40 characters or more,
   different from every other. Images in the text have theirs as `![alt](…)`, under the same rule.
-- Interactive figures come from `utils.book.widgets`, which takes the alternative texts as `alts=`.
-  A cell that calls it shows no other figure.
+- Interactive figures come from `utils.book.widgets.choose`, which takes the alternative texts as
+  `alts=`. A cell that calls it shows no other figure.
+- A figure has a caption and a name: `mystnb.figure.caption` and `.name` (`fig-…`). One that shows
+  scenes and no chart has `mystnb.image.classes: pictures`, by which it keeps its colours in the
+  dark.
+- A chapter shows at most 150 lines of code, none wider than 84 characters. A cell that only draws is
+  folded: tagged `hide-input`, titled `# @title The code of this figure`; so are the asserts that
+  guard the text, in cells tagged `hide-cell` and titled `# @title Checks of the text`.
 - Nothing is stored but the outputs of cells tagged `nbval-check-output`, and those always; they
   are text. The kernel is python3.
 - An exercise is five cells in this order: a text cell tagged `exercise` with `points`, `minutes`
@@ -37,9 +43,18 @@ from utils.book.grading import ANSWER, PARTS, parsed, tags, worth
 from utils.book.runtime import SETUP_CELL, SETUP_METADATA
 
 MOST_LINES, MOST_OF_A_CHECK = 15, 25
+MOST_OPEN, WIDEST = 150, 84  # lines of code that a chapter shows; characters of the widest
+PICTURES = {"imshow", "image_grid", "overlay"}  # these show scenes, not charts
 SHORTEST_ALT = 40
 # Calls into these modules draw, whatever name they were imported under, and so do these methods.
-DRAWING_MODULES = ("matplotlib", "seaborn", "utils.book.plotting", "IPython.display.Image")
+DRAWING_MODULES = (
+    "matplotlib",
+    "seaborn",
+    "utils.book.plotting",
+    "utils.book.widgets.live",
+    "utils.book.lab",
+    "IPython.display.Image",
+)
 DRAWING_METHODS = {"bar", "barh", "boxplot", "errorbar", "hist", "imshow", "plot", "scatter"}
 HARMLESS = {
     "utils.book.plotting.use_style",
@@ -162,7 +177,7 @@ def alt_faults(notebook) -> list[str]:
         tree, name = parsed(cell), first_line(cell)
         learn_names(tree, names)
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        interactive = [call for call in calls if called(call, names).startswith(WIDGETS)]
+        interactive = [call for call in calls if called(call, names) == f"{WIDGETS}.choose"]
         figure = draws(tree, names, drawers) and not interactive
         if figure and len((own_alt(cell) or "").strip()) < SHORTEST_ALT:
             faults.append(f"The figure of the cell {name!r} needs an alt text of {SHORTEST_ALT}.")
@@ -175,6 +190,48 @@ def alt_faults(notebook) -> list[str]:
     for cell in text_cells(notebook):
         if any(len(alt) < SHORTEST_ALT for alt in image_alts(cell.source)):
             faults.append(f"An image in {first_line(cell)!r} needs an alt text of {SHORTEST_ALT}.")
+    return faults
+
+
+def open_code(notebook) -> list:
+    """The cells whose code a reader sees, without the set-up."""
+    return [c for c in code_cells(notebook)[1:] if not tags(c) & {"hide-input", "hide-cell"}]
+
+
+def reading_faults(notebook) -> list[str]:
+    """What makes a chapter hard to read: too much code, too wide, asserts in the way."""
+    faults = []
+    seen = [line for cell in open_code(notebook) for line in cell.source.splitlines()]
+    if (count := sum(bool(line.strip()) for line in seen)) > MOST_OPEN:
+        faults.append(f"{count} lines of open code; a chapter shows {MOST_OPEN} at most.")
+    for cell in code_cells(notebook)[1:]:
+        widest = max(map(len, cell.source.splitlines()), default=0)
+        if widest > WIDEST:
+            faults.append(f"A line of {widest} characters in the cell {first_line(cell)!r}.")
+    for cell in open_code(notebook):
+        if any(isinstance(node, ast.Assert) for node in ast.walk(parsed(cell))):
+            faults.append(f"An assert in the open cell {first_line(cell)!r}: fold it.")
+    for cell in code_cells(notebook)[1:]:
+        if tags(cell) & {"hide-input", "hide-cell"} and not first_line(cell).startswith("# @title"):
+            faults.append(f"The folded cell {first_line(cell)!r} has no '# @title'.")
+    return faults
+
+
+def figure_faults(notebook) -> list[str]:
+    """What a figure lacks: a caption, a name to link to, or the class that keeps its colours."""
+    faults, names, drawers = [], dict(USUAL_NAMES), set()
+    for cell in code_cells(notebook):
+        tree, shown = parsed(cell), cell.metadata.get("mystnb", {})
+        learn_names(tree, names)
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        if not draws(tree, names, drawers) or "solution" in tags(cell):
+            continue
+        figure = shown.get("figure", {})
+        if not figure.get("caption") or not str(figure.get("name", "")).startswith("fig-"):
+            faults.append(f"The figure of {first_line(cell)!r} needs a caption and a name, fig-….")
+        scenes = any(called(call, names).rpartition(".")[2] in PICTURES for call in calls)
+        if scenes and "classes" not in shown.get("image", {}):
+            faults.append(f"The figure of {first_line(cell)!r} does not say: pictures or chart.")
     return faults
 
 
@@ -338,6 +395,8 @@ RULES = (
     setup_faults,
     length_faults,
     alt_faults,
+    reading_faults,
+    figure_faults,
     storage_faults,
     path_faults,
     plain_text_faults,

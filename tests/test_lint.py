@@ -81,7 +81,8 @@ def with_exercise(**changes):
 
 
 def drawing(alt):
-    return code("fig, ax = plt.subplots()", mystnb={"image": {"alt": alt}})
+    figure = {"caption": "A line that rises.", "name": "fig-line"}
+    return code("fig, ax = plt.subplots()", mystnb={"image": {"alt": alt}, "figure": figure})
 
 
 def stored(*tags):
@@ -108,7 +109,8 @@ GOOD = chapter(
     stored("nbval-check-output"),
     code("\n".join(["x = 1", "", "# why"] * 15)),
     code("def panel(i):\n    return plt.subplots()"),
-    code("widgets.slider([panel(i) for i in range(3)], labels=labels, alts=alts)"),
+    code("widgets.choose(list(map(panel, range(3))), steps, captions, alts=alts)"),
+    code("# @title Checks of the text\nassert x", "hide-cell"),
     code("plotting.use_style()\n%matplotlib inline"),
     text(f"![{ALT[::-1]}](line.png) and a [link](https://example.org/home/page)"),
 )
@@ -145,7 +147,20 @@ def test_a_good_chapter_has_no(rule):
         ),
         (lint.alt_faults, chapter(code("# widgets.\nsns.lineplot(x)")), "needs an alt text"),
         (lint.alt_faults, chapter(drawing(" " * 50)), "needs an alt text"),
-        (lint.alt_faults, chapter(code("widgets.slider(pictures)")), "no alts="),
+        (lint.alt_faults, chapter(code("widgets.choose(pictures)")), "no alts="),
+        (lint.alt_faults, chapter(code("widgets.live(draw, k=[1])")), "needs an alt text"),
+        (lint.reading_faults, chapter(*[code("x = 1\n" * 15)] * 11), "168 lines of open code"),
+        (lint.reading_faults, chapter(code(f"x = {'1' * 81}")), "A line of 85 characters"),
+        (lint.reading_faults, chapter(code("assert x")), "An assert in the open cell"),
+        (lint.reading_faults, chapter(code("assert x", "hide-cell")), "no '# @title'"),
+        (lint.figure_faults, chapter(code("plt.plot(x)")), "needs a caption and a name"),
+        (
+            lint.figure_faults,
+            chapter(
+                code("ax.imshow(x)", mystnb={"figure": {"caption": "A scene.", "name": "fig-x"}})
+            ),
+            "pictures or chart",
+        ),
         (lint.alt_faults, chapter(code("import ipywidgets as w\nw.Play()")), "calls ipywidgets"),
         (lint.alt_faults, chapter(text("![A line](line.png)")), "An image"),
         (lint.alt_faults, chapter(text('<img src="line.png">')), "An image"),

@@ -124,24 +124,42 @@ def test_a_heat_map_refuses_what_does_not_fit(matrix, names, message):
         plotting.heatmap(matrix, **names)
 
 
-def test_an_overlay_leaves_the_heaviest_patch_as_it_is_and_darkens_the_rest():
-    image = torch.ones(3, 8, 8)
-    ax = plotting.overlay(image, torch.tensor([[0.0, 0.5], [0.0, 0.0]]))
-    drawn = ax.images[0].get_array()  # [H, W, 3]
-    assert drawn[0, 7].tolist() == [1, 1, 1]
-    assert drawn[7, 0].max() < 0.5
+def drawn(ax):
+    """What is seen of an overlay: the grey picture with the coloured layer on it, [h, w, 3]."""
+    picture, layer = (part.to_rgba(part.get_array()) for part in ax.images)
+    return picture[..., :3] * (1 - layer[..., 3:]) + layer[..., :3] * layer[..., 3:]
+
+
+def test_an_overlay_colours_the_heaviest_patch_most_and_leaves_a_bright_grey_picture():
+    ax = plotting.overlay(torch.ones(3, 2, 2), torch.tensor([[0.0, 0.5], [0.1, 0.0]]))
+    seen = drawn(ax)
+    assert seen[0, 0] == pytest.approx([0.95] * 3, abs=0.01)
+    blue = matplotlib.colors.to_rgb(plotting.COLOURS["vit"])
+    assert seen[0, 1] == pytest.approx([0.15 * 0.95 + 0.85 * part for part in blue], abs=0.01)
+    assert seen[0, 1, 0] < seen[1, 0, 0] < seen[0, 0, 0]
+
+
+def test_no_picture_under_an_overlay_is_dark():
+    assert drawn(plotting.overlay(torch.zeros(3, 2, 2), torch.eye(2)))[0, 1].min() >= 0.39
 
 
 def test_overlays_of_one_scale_can_be_compared():
-    image = torch.ones(3, 8, 8)
-    light = [
-        plotting.overlay(image, torch.tensor([[weight, 0.0]]), full=1.0).images[0].get_array()[0, 0]
-        for weight in (0.0, 0.5, 1.0, 2.0)
+    image = torch.ones(3, 1, 2)
+    shares = [
+        drawn(plotting.overlay(image, torch.tensor([[weight, 0.0]]), full=1.0))[0, 0, 0]
+        for weight in (0.0, 0.25, 1.0, 2.0)
     ]
-    assert [float(pixel[0]) for pixel in light] == pytest.approx([0.2, 0.6, 1, 1])
+    none, quarter, full, more = shares
+    assert (none - quarter) / (none - full) == pytest.approx(0.5, abs=0.01)  # the square root
+    assert more == full
     for full in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="above zero"):
             plotting.overlay(image, torch.ones(2, 2), full=full)
+
+
+def test_an_overlay_lies_on_the_whole_picture_whatever_the_grid():
+    ax = plotting.overlay(torch.ones(3, 6, 8), torch.ones(2, 3))
+    assert tuple(ax.images[1].get_extent()) == (-0.5, 7.5, 5.5, -0.5)
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,12 @@ NAMES = sorted(
     for page in PAGES.rglob("*.html")
     if "_static" not in page.parts
 )
-SLIDERS = "chapters/1_introduction.html"
+BUTTONS = "chapters/1_introduction.html"
 PATIENCE = 120_000  # milliseconds for a page, on a machine that is busy with other tests
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
-# A page's scripts may run after its last request: theme chosen, formulas and widgets drawn.
+# A page's scripts may run after its last request: theme chosen, formulas drawn.
 READY = """() => document.documentElement.dataset.theme !== "auto"
     && [...document.querySelectorAll(".math")].every(e => e.querySelector("mjx-container"))
-    && [...document.querySelectorAll("script[type$='jupyter.widget-view+json']")].every(
-        script => [...script.parentElement.querySelectorAll(".widget-subarea img")].some(
-            image => image.checkVisibility()))
 """
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -83,7 +80,7 @@ def visit(browser, address):
 
 def _visible_pictures(page):
     return page.eval_on_selector_all(
-        ".jupyter-widgets img", "images => images.filter(i => i.checkVisibility()).map(i => i.alt)"
+        ".choose img", "images => images.filter(i => i.checkVisibility()).map(i => i.alt)"
     )
 
 
@@ -112,16 +109,15 @@ def test_every_picture_on_a_page_has_a_text_that_is_not_its_path(visit, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_formulas_and_widgets_bring_their_scripts_and_no_other_page_does(visit, name):
+def test_formulas_bring_their_script_and_no_other_page_does(visit, name):
     page = visit(name)
     scripts = page.eval_on_selector_all("script[src]", "scripts => scripts.map(s => s.src)")
-    for used, script in ((".math", "mathjax"), (".widget-subarea", "html-manager")):
-        loaded = any(f"/vendor/{script}/" in source for source in scripts)
-        assert loaded == (page.locator(used).count() > 0), script
+    loaded = any("/vendor/mathjax/" in source for source in scripts)
+    assert loaded == (page.locator(".math").count() > 0)
 
 
 def test_formulas_are_typeset(visit):
-    page = visit(SLIDERS)
+    page = visit(BUTTONS)
     formulas = page.locator(".math").count()
     assert formulas > 0
     assert page.locator(".math mjx-container").count() >= formulas
@@ -129,34 +125,35 @@ def test_formulas_are_typeset(visit):
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-def test_an_arrow_key_on_the_slider_changes_the_picture_without_a_kernel(visit, width):
-    page = visit(SLIDERS, width=width)
-    handle = page.locator("[role=slider]").first
-    before, value = _visible_pictures(page), handle.get_attribute("aria-valuetext")
-    handle.press("ArrowRight")
-    page.wait_for_function(
-        "([handle, value]) => handle.getAttribute('aria-valuetext') !== value",
-        arg=[handle.element_handle(), value],
-    )
-    page.wait_for_function(READY)  # the picture of the new value may come after its text
+def test_an_arrow_key_on_the_buttons_changes_the_picture_without_a_kernel(visit, width):
+    page = visit(BUTTONS, width=width)
+    chosen = page.locator(".choose :checked").first
+    before = _visible_pictures(page)
+    chosen.press("ArrowRight")
     after = _visible_pictures(page)
     assert len(after) == len(before) > 0
     assert after != before
     assert page.errors == []
 
 
-def test_every_slider_has_a_name_and_says_what_its_readout_shows(visit):
-    page = visit(SLIDERS)
-    sliders = page.locator(".widget-slider").all()
-    assert sliders
-    for slider in sliders:
-        handle = slider.locator("[role=slider]")
-        assert handle.get_attribute("aria-label") == slider.locator(".widget-label").inner_text()
-        readout = slider.locator(".widget-readout").inner_text()
-        assert handle.get_attribute("aria-valuetext") == readout
+def test_the_buttons_work_without_scripts(browser, address):
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{address}/{BUTTONS}")
+        shown = [
+            (button.check(), page.locator(".choose figure:visible figcaption").inner_text())[1]
+            for button in page.locator(".choose input").all()
+        ]
+    assert len(set(shown)) == len(shown) > 1
 
 
-def test_a_slider_on_a_phone_is_long_enough_for_a_finger(visit):
-    page = visit(SLIDERS, width=400)
-    for track in page.locator(".widget-slider .noUi-target").all():
-        assert track.bounding_box()["width"] >= 150
+def test_every_button_has_a_name_a_group_and_room_for_a_finger(visit):
+    page = visit(BUTTONS, width=400)
+    groups = page.get_by_role("group").filter(has=page.get_by_role("radio"))
+    assert groups.count() > 0
+    for group in groups.all():
+        assert group.locator("legend").inner_text()
+        for button in group.get_by_role("radio").all():
+            box = button.bounding_box()
+            assert min(box["width"], box["height"]) >= 24
+

@@ -16,6 +16,7 @@ from pathlib import Path
 from utils.book import launch
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = "SEEING_SPARSELY_PAGES"  # set while pages are rendered, behind which no kernel is
 CELL_SOURCES = ("utils", "experiments", "zoo", "results", "constraints.txt")
 # In place of the page that Jupyter Book puts at the root: browsers ask in vain for the icon that it
 # does not name.
@@ -70,7 +71,7 @@ def build(root=ROOT):
     # Chapters run on what the checkout holds; a model hub is never asked.
     # Its extensions are in utils.book.
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths, PAGES: "1"}
     status = subprocess.run(command + options, cwd=root, env=environment, check=False).returncode
     if status or not index.is_file():
         print("The book was not rendered: see the messages above.", file=sys.stderr)

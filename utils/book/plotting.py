@@ -8,6 +8,7 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 
 # Okabe & Ito's colours keep apart under the common kinds of colour blindness. A Transformer and a
@@ -189,23 +190,28 @@ def heatmap(
 
 
 def overlay(
-    image: torch.Tensor, weights: torch.Tensor, ax: Axes | None = None, full: float | None = None
+    image: torch.Tensor,
+    weights: torch.Tensor,
+    ax: Axes | None = None,
+    full: float | None = None,
+    colour: str = COLOURS["vit"],
 ) -> Axes:
-    """Lay a map of weights over an image: the more weight, the less the image is darkened.
+    """Lay a map of weights over an image: the image in bright greys, the weights as colour.
 
-    Used from chapter 1 on.
+    The colour grows with the square root of the weight, so that small weights are seen too.
+    `ax.figure.colorbar(ax.images[-1], ax=ax)` draws its scale. Used from chapter 1 on.
 
     Args:
         image: [3, H, W], values in 0 … 1.
         weights: [h, w], not negative, such as attention to a grid of patches; stretched over the
             image.
         ax: Where to draw, instead of in a new figure.
-        full: The weight from which on the image is not darkened at all. Overlays with the same
-            `full` can be compared; by default it is the largest of the weights, and only their
-            ratio to that is shown.
+        full: The weight that has the full colour. Overlays with the same `full` can be compared;
+            by default it is the largest of the weights.
+        colour: Of the weights: blue for a Transformer's, `COLOURS["cnn"]` for a CNN's.
 
     Returns:
-        The axes.
+        The axes; its last image is the weights.
 
     Raises:
         ValueError: For other shapes or ranges, and weights that are all zero where `full` is not
@@ -215,8 +221,8 @@ def overlay(
         >>> import torch
         >>> from utils.book import plotting
         >>> ax = plotting.overlay(torch.ones(3, 8, 8), torch.tensor([[0.0, 0.5]]))
-        >>> [f'{light:.1f}' for light in ax.images[0].get_array()[0, :, 0]]
-        ['0.2', '0.2', '0.2', '0.2', '1.0', '1.0', '1.0', '1.0']
+        >>> [f"{alpha:.2f}" for alpha in ax.images[-1].to_rgba([0, 0.125, 0.5])[:, 3]]
+        ['0.00', '0.43', '0.85']
     """
     pixels = _as_pixels(image.unsqueeze(0))[0]  # [H, W, 3]
     if weights.ndim != 2 or weights.numel() == 0:
@@ -229,10 +235,14 @@ def overlay(
     height, width = pixels.shape[:2]
     if ax is None:
         _, ax = plt.subplots(figsize=(WIDTH / 2, WIDTH / 2 * height / width))
-    share = (weights.float() / full).clamp(max=1).cpu()[None, None]  # [1, 1, h, w]
-    light = torch.nn.functional.interpolate(share, size=(height, width), mode="nearest")[0, 0]
-    # A fifth of the light stays where there is no weight, so that the scene can be recognised.
-    ax.imshow(pixels * (0.2 + 0.8 * light.numpy()[..., None]))
+    grey = pixels @ (0.299, 0.587, 0.114)  # [H, W], as bright as the colours look
+    ax.imshow(0.4 + 0.55 * grey, cmap="gray", vmin=0, vmax=1)
+    ax.imshow(
+        weights.detach().float().cpu().numpy(),
+        cmap=LinearSegmentedColormap.from_list("layer", [(colour, 0.0), (colour, 0.85)]),
+        norm=PowerNorm(0.5, vmin=0, vmax=full, clip=True),
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+    )
     ax.axis("off")
     return ax
 

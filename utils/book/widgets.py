@@ -1,46 +1,80 @@
-"""Interactive figures that go on working in a static page, where no kernel is left to ask.
+"""Interactive figures: `choose` works wherever HTML is shown, `live` where a kernel computes.
 
-Every picture is drawn beforehand and lies in a `Stack`; the controls are linked to the stack in
-the browser. A picture of 640 px takes about 30 kB drawn with lines, 20 to 80 kB as a photograph:
-each goes into the page in whole, so keep strips to a few dozen.
+Under `choose` every picture is drawn beforehand; radio buttons choose which one is seen, by style sheet alone.
+A chart takes about 4 kB of a compressed page, a photograph of 640 px 20 to 80 kB: keep strips to a
+few dozen.
 """
 
 import base64
 import html
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from urllib.parse import quote
 
 import ipywidgets
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from .build import PAGES
+
 MINIMUM_ALT = 40  # characters; less cannot say what is seen
 SMALL = 128  # px; pictures up to this size are stimuli whose single pixels should stay visible
+# The look of the buttons, in the colours of whatever page they are on.
+_STYLE = """
+#ID fieldset{display:flex;flex-wrap:wrap;align-items:center;gap:4px;border:0;margin:0 0 6px;
+padding:0}
+#ID legend{float:left;padding:0;margin:0 8px 0 0;font-size:1rem;width:auto}
+#ID label{position:relative;min-width:28px;min-height:28px;margin:0;padding:2px 9px;
+box-sizing:border-box;text-align:center;border:1px solid #767676;border-radius:6px;cursor:pointer}
+#ID label:has(:checked){background:#0072B2;border-color:#0072B2;color:#fff}
+#ID label:has(:focus-visible){outline:3px solid #E69F00;outline-offset:2px}
+#ID input{position:absolute;opacity:0;inset:0;width:100%;height:100%;margin:0;cursor:pointer}
+#ID figure{margin:0;width:100%}
+#ID img{display:block;width:100%}
+#ID figcaption{color:inherit;text-align:left;font-size:1rem;line-height:1.4}
+@supports selector(:has(*)){#ID figure{display:none}}
+"""
 
 
-def slider(
-    pictures: Sequence[Figure | torch.Tensor | np.ndarray],
-    labels: Sequence[str],
-    alts: Sequence[str],
-    description: str = "Picture",
+class Choice:
+    """Pictures of which one is seen, chosen by the buttons above them."""
+
+    def __init__(self, markup: str):
+        self._markup = markup
+
+    def _repr_html_(self) -> str:
+        return self._markup
+
+
+def choose(
+    pictures: Sequence,
+    steps: Mapping[str, Sequence],
+    captions: Sequence,
+    alts: Sequence,
+    start: Sequence[int] = (),
     width: int = 640,
-) -> ipywidgets.Widget:
-    """A slider that leafs through pictures, each with its label below.
+) -> Choice:
+    """A figure whose picture the reader chooses by one or two rows of named buttons.
 
     Used from chapter 1 on.
 
     Args:
-        pictures: Matplotlib figures, which are closed, or images [3, H, W] with values in 0 … 1.
-        labels: One for each picture.
-        alts: One for each picture, no two the same: what is seen, in 40 characters or more.
-        description: What the slider changes.
+        pictures: One for each step, or [rows][columns] for two rows of buttons: matplotlib
+            figures, which are closed, or images [3, H, W] with values in 0 … 1.
+        steps: What is chosen → the name of each step, such as {"Layer": [1, 2], "Head": "abcd"}.
+        captions: One for each picture, nested in the same way.
+        alts: One for each picture, nested in the same way, no two the same: what is seen, in 40
+            characters or more.
+        start: The number of the step that is seen first, for each row of buttons; the first if
+            left out.
         width: Of figures and of the largest image, in px.
 
     Returns:
-        The slider above its pictures, for the last line of a cell.
+        The figure, for the last line of a cell.
 
     Raises:
         ValueError: For anything else.
@@ -50,116 +84,75 @@ def slider(
         >>> from utils.book import widgets
         >>> alts = [f"A square of one even grey, {share} per cent of white" for share in (20, 80)]
         >>> greys = [torch.full((3, 8, 8), grey) for grey in (0.2, 0.8)]
-        >>> control, _ = widgets.slider(greys, ["dark", "light"], alts, "Grey").children
-        >>> control.options
-        ('1 of 2', '2 of 2')
+        >>> figure = widgets.choose(greys, {"Grey": ["dark", "light"]}, ["20 %", "80 %"], alts)
+        >>> figure._repr_html_().count("<img")
+        2
     """
-    return _leaf_through([pictures], [labels], [alts], [description], width)
-
-
-def two_sliders(
-    pictures: Sequence[Sequence[Figure | torch.Tensor | np.ndarray]],
-    labels: Sequence[Sequence[str]],
-    alts: Sequence[Sequence[str]],
-    descriptions: tuple[str, str] = ("Row", "Column"),
-    width: int = 480,
-) -> ipywidgets.Widget:
-    """Two sliders over a table of pictures, such as layer × head.
-
-    Used in chapter 3.
-
-    Args:
-        pictures: [rows][columns], as for `slider`, no row shorter than another.
-        labels: One for each picture, nested in the same way.
-        alts: One for each picture, nested in the same way.
-        descriptions: What the slider over rows and the one over columns change.
-        width: As for `slider`.
-
-    Returns:
-        The sliders above their pictures, for the last line of a cell.
-
-    Raises:
-        ValueError: As `slider`.
-
-    Example:
-        >>> import torch
-        >>> from utils.book import widgets
-        >>> alts = [[f"A square of one even grey, picture {r} and {c}" for c in "ab"] for r in "AB"]
-        >>> greys = torch.rand(2, 2, 3, 1, 1).expand(2, 2, 3, 8, 8)
-        >>> box = widgets.two_sliders(greys, [["a", "b"], ["c", "d"]], alts, ("Layer", "Head"))
-        >>> [control.description for control in box.children[:2]]
-        ['Layer', 'Head']
-    """
-    return _leaf_through(pictures, labels, alts, descriptions, width)
-
-
-def _leaf_through(pictures, labels, alts, descriptions, width) -> ipywidgets.Widget:
-    """[rows][columns] of pictures under one slider per description; the last runs over columns."""
-    _check(pictures, labels, alts)
-    frames = [
-        [_frame(*parts, width) for parts in zip(*row, strict=True)]
-        for row in zip(pictures, labels, alts, strict=True)
+    if len(steps) not in (1, 2):
+        raise ValueError(f"A figure is chosen by one or two rows of buttons, not {len(steps)}.")
+    if len(steps) == 1:
+        pictures, captions, alts = [pictures], [captions], [alts]
+    names = [[str(name) for name in row] for row in steps.values()]
+    _check(pictures, captions, alts, names)
+    start = tuple(start) or (0,) * len(names)
+    if len(start) != len(names) or any(k not in range(len(names[i])) for i, k in enumerate(start)):
+        raise ValueError(f"start={start!r} is not one step for each of {list(steps)}.")
+    figures = [
+        _figure(*parts, place, width)
+        for row, rows in enumerate(zip(pictures, captions, alts, strict=True))
+        for place, parts in enumerate(zip(*rows, strict=True), start=row * len(names[-1]))
     ]
-    lengths = (len(frames), len(frames[0]))[-len(descriptions) :]
-    controls = [_control(*each) for each in zip(descriptions, lengths, strict=True)]
-    show = _linked_stack if hasattr(ipywidgets, "Stack") else _asked_picture
-    return ipywidgets.VBox([*controls, show(frames, controls)])
-
-
-def _linked_stack(frames, controls) -> ipywidgets.Widget:
-    """A stack per row, and over more than one row a stack of these, linked in the browser."""
-    rows = [_stack([_html(frame) for frame in row]) for row in frames]
-    for stack in rows:
-        ipywidgets.jslink((controls[-1], "index"), (stack, "selected_index"))
-    if len(controls) == 1:
-        return rows[0]
-    table = _stack(rows)
-    ipywidgets.jslink((controls[0], "index"), (table, "selected_index"))
-    return table
-
-
-def _asked_picture(frames, controls) -> ipywidgets.Widget:
-    """One picture that the kernel changes, for ipywidgets 7, which has no Stack."""
-    picture = _html(frames[0][0])
-
-    def show(_change):
-        row = controls[0].index if len(controls) == 2 else 0
-        picture.value = frames[row][controls[-1].index]
-
-    for control in controls:
-        control.observe(show, "index")
-    return picture
-
-
-def _stack(layers) -> ipywidgets.Widget:
-    return ipywidgets.Stack(layers, selected_index=0, layout={"width": "100%"})
-
-
-def _html(frame: str) -> ipywidgets.HTML:
-    return ipywidgets.HTML(frame, layout={"width": "100%"})
-
-
-def _control(description: str, length: int) -> ipywidgets.SelectionSlider:
-    # Words rather than a number, because a screen reader speaks what stands next to the slider.
-    return ipywidgets.SelectionSlider(
-        options=[f"{place} of {length}" for place in range(1, length + 1)],
-        description=description,
-        style={"description_width": "initial"},
-        layout={"width": "95%", "max_width": "480px"},
+    body = "".join(figures)
+    key = "choose-" + sha256((repr(steps) + body).encode()).hexdigest()[:10]
+    buttons = "".join(
+        _buttons(f"{key}-{k}", title, names[k], start[k]) for k, title in enumerate(steps)
+    )
+    style = (_STYLE.replace("\n", "") + _rules(names)).replace("ID", key)
+    return Choice(
+        f'<div id="{key}" class="choose" style="max-width:{width}px"><style>{style}</style>'
+        f'{buttons}<div aria-live="polite">{body}</div></div>'
     )
 
 
-def _check(pictures, labels, alts) -> None:
+def live(draw: Callable, **choices: Sequence) -> None:
+    """Draw again with whatever the reader chooses, in Jupyter; a page shows the first choice.
+
+    Used in the page on your own notebook.
+
+    Args:
+        draw: Called with one of each of the choices by name; what it draws and prints is shown.
+        **choices: Name → the values that can be chosen, the first one first.
+
+    Raises:
+        ValueError: If there is nothing to choose from.
+
+    Example:
+        >>> from utils.book import widgets
+        >>> widgets.live(lambda head: None, head=range(3))  # doctest: +ELLIPSIS
+        interactive(...)
+    """
+    if not choices or not all(map(len, choices.values())):
+        raise ValueError(f"Each choice needs at least one value: {choices!r}.")
+    if os.environ.get(PAGES):
+        draw(**{name: next(iter(values)) for name, values in choices.items()})
+        return
+    ipywidgets.interact(draw, **{name: list(values) for name, values in choices.items()})
+
+
+def _check(pictures, captions, alts, names) -> None:
     """Raise one sentence on the first thing that is wrong with the table of pictures."""
     shape = [len(row) for row in pictures]
     if not shape or 0 in shape:
         raise ValueError("There are no pictures to show: give at least one in each row.")
     if len(set(shape)) > 1:
         raise ValueError(f"Each row needs equally many pictures, not {shape}.")
-    for name, texts in (("label", labels), ("alt text", alts)):
+    for name, texts in (("caption", captions), ("alt text", alts)):
         found = [len(row) for row in texts]
         if found != shape:
             raise ValueError(f"Each picture needs one {name}: {shape} in each row, not {found}.")
+    wanted = [len(shape), shape[0]][-len(names) :]
+    if (found := [len(row) for row in names]) != wanted:
+        raise ValueError(f"Each step needs a name: {wanted} in all, not {found}.")
     every = [alt for row in alts for alt in row]
     for alt in every:
         if len(alt.strip()) < MINIMUM_ALT:
@@ -171,28 +164,70 @@ def _check(pictures, labels, alts) -> None:
             raise ValueError(f"Two pictures share the alt text {alt!r}: say what differs.")
 
 
-def _frame(picture, label: str, alt: str, width: int) -> str:
-    """One picture with its label, as HTML that carries everything it needs."""
-    image = _drawn(picture, width) if isinstance(picture, Figure) else _pixels(picture, width)
-    small = image.width <= SMALL
-    shown = min(width, 10 * image.width) if small else image.width
-    scaling = "image-rendering:pixelated;" if small else ""
+def _buttons(group: str, title: str, names: Sequence[str], start: int) -> str:
+    """One row of radio buttons: arrow keys move in it, and a screen reader says "2 of 6"."""
+    labels = "".join(
+        f'<label><input type="radio" name="{group}" value="{k}"{" checked" * (k == start)}>'
+        f"{html.escape(name)}</label>"
+        for k, name in enumerate(names)
+    )
+    return f"<fieldset><legend>{html.escape(title)}</legend>{labels}</fieldset>"
+
+
+def _rules(names) -> str:
+    """The style sheet that shows the figure of the steps that are chosen."""
+    columns = len(names[-1])
+    rows = len(names[0]) if len(names) == 2 else 1
+    chosen = []
+    for place in range(rows * columns):
+        steps = divmod(place, columns)[-len(names) :]
+        checked = "".join(
+            f':has([name="ID-{k}"][value="{step}"]:checked)' for k, step in enumerate(steps)
+        )
+        chosen.append(f"#ID{checked} .p{place}")
+    return ",".join(chosen) + "{display:block}"
+
+
+def _figure(picture, caption: str, alt: str, place: int, width: int) -> str:
+    """One picture with its caption, as HTML that carries everything it needs."""
+    shown, look = width, ""
+    if isinstance(picture, Figure):
+        address, kind = _drawn(picture, width)
+    else:
+        image = _pixels(picture, width)
+        address, kind, shown = _data_url(image), "pictures", image.width
+        if image.width <= SMALL:
+            shown, look = min(width, 10 * image.width), "image-rendering:pixelated;"
     return (
-        f'<figure style="margin:0;width:100%;max-width:{shown}px">'
-        f'<img alt="{html.escape(alt.strip(), quote=True)}" '
-        f'src="{_data_url(image)}" style="width:100%;{scaling}">'
-        # The page's own colour for captions is too pale on the light ground of a widget.
-        '<figcaption style="color:inherit;text-align:left;font-size:1rem;line-height:1.4">'
-        f"{html.escape(label)}</figcaption></figure>"
+        f'<figure class="p{place}"><img class="{kind}" alt="{html.escape(alt.strip())}" '
+        f'src="{address}" style="{look}max-width:{shown}px">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 
 
-def _drawn(figure: Figure, width: int) -> Image.Image:
-    """A figure as an image `width` px wide; closed, so that it does not appear a second time."""
+def _drawn(figure: Figure, width: int) -> tuple[str, str]:
+    """A figure's address and kind; it is closed, so that it does not appear a second time.
+
+    A chart stays lines (SVG), which are sharp and compress well; what shows images is one itself.
+    """
+    if not any(ax.images for ax in figure.axes):
+        address = _vector(figure)
+        plt.close(figure)
+        return address, "chart"
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=width / figure.get_figwidth())
     plt.close(figure)
-    return Image.open(buffer).convert("RGB")
+    return _data_url(Image.open(buffer).convert("RGB")), "pictures"
+
+
+def _vector(figure: Figure) -> str:
+    buffer = io.StringIO()
+    # The same picture is the same text each time, so that pages can be compared.
+    with plt.rc_context({"svg.hashsalt": "chart", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    drawing = buffer.getvalue()
+    drawing = " ".join(drawing[drawing.index("<svg") :].split())
+    return "data:image/svg+xml," + quote(drawing, safe=" ='/:;,.()-!*@~&+$?")
 
 
 def _pixels(picture, width: int) -> Image.Image:
