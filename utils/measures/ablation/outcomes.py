@@ -68,7 +68,24 @@ def outcomes(
 
 
 def compared(intact: Tensor, ablated: Tensor, labels: Tensor) -> Outcome:
-    """Logits [batch, classes] and [conditions, batch, classes]."""
+    """What is made of logits, intact and ablated.
+
+    Args:
+        intact: [batch, classes].
+        ablated: [conditions, batch, classes].
+        labels: [batch].
+
+    Returns:
+        The Outcome of the conditions.
+
+    Raises:
+        ValueError: For logits that are not finite, and labels that have none.
+    """
+    if int(labels.max()) >= intact.shape[-1]:
+        raise ValueError(
+            f"The network tells {intact.shape[-1]} classes apart, but the data have a label "
+            f"{int(labels.max())}: choose data with the network's classes."
+        )
     finite_logits(intact)
     finite_logits(ablated.flatten(0, 1))
     p, q = (float64(x).log_softmax(-1) for x in (intact, ablated))
