@@ -91,10 +91,15 @@ class FromFile(Condition):
     @property
     def weights(self) -> str | None:
         """A hash of the weights in the file; None for random ones."""
-        return None if self.random or not self.file.is_file() else _hashed(self.file)[:12]
+        if self.random or not self.file.is_file():
+            return None
+        return _hashed(self.file, self.file.stat().st_mtime_ns)[:12]
 
 
-_hashed = cache(sha256_of)  # of a file that may be large, for every condition
+@cache
+def _hashed(file: Path, changed: int) -> str:
+    """The hash of a file, which may be large and is asked for by every condition."""
+    return sha256_of(file)
 
 
 class Task(Protocol):

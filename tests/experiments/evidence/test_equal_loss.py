@@ -9,9 +9,10 @@ import torch
 
 from experiments import catalogue
 from experiments import replicate as replicating
+from experiments.engine.job import FromFile
 from experiments.engine.ranks import Ranks
 from experiments.engine.results import file_of, record_of
-from experiments.replicate import AtLoss, replicate
+from experiments.replicate import replicate
 from experiments.training import groups
 from utils.models import zoo
 from utils.stimuli import datasets
@@ -31,7 +32,7 @@ def weights(answer, file):
 
 def test_the_weights_are_those_of_the_checkpoint_and_not_of_the_end(tmp_path):
     state = weights(3, tmp_path / "early.safetensors")
-    condition = AtLoss(NAME, file=tmp_path / "early.safetensors")
+    condition = FromFile(NAME, file=tmp_path / "early.safetensors")
     model = condition.load()
     assert not model.training
     assert all(torch.equal(x, state[name]) for name, x in model.state_dict().items())
