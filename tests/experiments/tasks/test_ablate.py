@@ -101,8 +101,9 @@ def test_layers_that_can_be_ablated_come_in_the_order_of_the_forward_pass():
 
 def test_a_plan_counts_ablations_and_block_calls(tmp_path):
     (line,) = [line for line in job(tmp_path / "a").plan() if "vit-d2-h2" in line]
-    # Three inner ranks: top, bottom, shrink, and two draws of random and matched; all; A, B, both.
-    assert "class-token suffix, 28 ablations and " in line
+    # Three inner ranks: top, bottom, shrink, two fixed orders, and two draws of random and matched;
+    # all, twice; A, B, both, removed or kept; two permutations, and the mass spread evenly.
+    assert "class-token suffix, 38 ablations and " in line
     assert "block calls a minibatch; about " in line
 
 
