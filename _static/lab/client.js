@@ -1,7 +1,8 @@
 // What a page uses: jobs as promises, in a worker or, where there is none, in the page itself.
 
 /**
- * Begin: an object with a function for each kind of job, and `close`.
+ * Begin: an object with a function for each kind of job, `close`, and `hasWorker`, a
+ * promise of whether there is a worker.
  *
  * Each takes what README.md lists for it, and { signal, progress }: an AbortSignal that cancels it
  * and a function of each progress. Each returns a promise of the result.
@@ -37,13 +38,17 @@ export function connect({ worker = true } = {}) {
   // A worker would look for weights next to itself.
   const load = async ({ url, ...asked }, options) =>
     ask("load", { ...asked, url: new URL(url, globalThis.document?.baseURI).href }, options);
-  return { ...jobs, load, close: () => line.then(({ close }) => close()) };
+  const hasWorker = line.then(
+    (found) => found.worker,
+    () => true, // what is wrong then, each job says
+  );
+  return { ...jobs, load, hasWorker, close: () => line.then(({ close }) => close()) };
 }
 
 async function inPage(receive) {
   const { Jobs } = await import("./jobs.js");
   const jobs = new Jobs(receive);
-  return { send: (message) => jobs.receive(message), close() {} };
+  return { worker: false, send: (message) => jobs.receive(message), close() {} };
 }
 
 function inWorker(receive, crashed) {
@@ -59,7 +64,8 @@ function inWorker(receive, crashed) {
     worker.onmessage = ({ data }) => {
       if (!data.ready) return receive(data);
       ready = true;
-      resolve({ send: (message) => worker.postMessage(message), close: () => worker.terminate() });
+      const [send, close] = [(message) => worker.postMessage(message), () => worker.terminate()];
+      resolve({ worker: true, send, close });
     };
   });
 }

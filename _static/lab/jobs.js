@@ -119,9 +119,11 @@ const KINDS = {
 
   *ablate(jobs, { network, picture, scope, order, k, draw, label = null }) {
     const run = jobs.run(network, picture);
-    const logits = run.network.ablate(run, new Removal(run, scope).edits(order, k, draw));
+    const edits = new Removal(run, scope).edits(order, k, draw);
+    const logits = run.network.ablate(run, edits);
     const asked = label ?? largest(run.logits);
-    return { logits, classes: topClasses(logits), ...outcome(run.logits, logits, asked) };
+    const changes = edits.map(({ shares, places = null }) => ({ shares, places }));
+    return { logits, changes, classes: topClasses(logits), ...outcome(run.logits, logits, asked) };
   },
 
   *curve(jobs, { network, picture, scope, ...asked }) {

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from helpers import lab_node, lab_unusual
+from helpers import lab_node
 from helpers.lab_node import ask
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from timm.data import create_transform, resolve_model_data_config
 
+from utils.book import lab_data
 from utils.measures.ablation import ablation_profile
 from utils.measures.ablation.units import units_of
 from utils.models import zoo
@@ -288,12 +289,12 @@ def test_pictures_unlike_the_usual_are_told_by_their_statistics(folder):
     drawing[..., 8:24, 15:17] = 0
     images = np.concatenate([_pictures().numpy(), flat, noise, drawing])
     images.tofile(folder / "images")
-    reference = lab_unusual.reference(usual)
+    reference = lab_data.reference(usual)
     (found,) = ask(folder, {"do": "unusual", "pictures": "images", "reference": reference})
     own = np.array([each["statistics"] for each in found])
-    np.testing.assert_allclose(own, lab_unusual.statistics(images), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(own, lab_data.statistics(images), rtol=0, atol=1e-9)
     mean, inverse = (np.array(reference[key]) for key in ("mean", "inverse"))
-    expected = lab_unusual.distances(images, mean, inverse)
+    expected = lab_data.distances(images, mean, inverse)
     np.testing.assert_allclose([each["distance"] for each in found], expected, rtol=1e-6)
     shares = np.array([each["share"] for each in found])
     nearer = (np.array(reference["distances"]) < expected[:, None]).mean(1)

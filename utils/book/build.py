@@ -1,9 +1,9 @@
 """Render the book: `python -m utils.book.build`.
 
 A warning or a failing cell makes the build fail, and every build after it until it is mended.
-Executed cells are kept in `_build/.jupyter_cache` for as long as nothing that a cell imports or
-reads has changed; everything else below `_build` is made anew, because Sphinx repeats no warning
-about a page that it does not read again.
+Executed cells are kept in `_build/.jupyter_cache`, and what the Lab loads in `_build/.lab`, for as
+long as nothing that a cell imports or reads has changed; everything else below `_build` is made
+anew, because Sphinx repeats no warning about a page that it does not read again.
 """
 
 import hashlib
@@ -28,6 +28,7 @@ HOME = """<!doctype html>
 <a href="chapters/index.html">Seeing Sparsely</a>
 </html>
 """
+KEPT = (".jupyter_cache", ".lab")  # what took long, and depends on nothing but `CELL_SOURCES`
 PAGE_SOURCES = ("chapters", "_static", "_config.yml", "_toc.yml", "references.bib")
 
 
@@ -90,7 +91,7 @@ def _read(path):
 def _clear(folder, keep_cache):
     folder.mkdir(exist_ok=True)
     for path in folder.iterdir():
-        if path.is_dir() and not (keep_cache and path.name == ".jupyter_cache"):
+        if path.is_dir() and not (keep_cache and path.name in KEPT):
             shutil.rmtree(path)
         elif path.is_file():
             path.unlink()

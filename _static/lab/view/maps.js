@@ -1,0 +1,205 @@
+// Where the networks look: the ViT's attention, head by head, and the ResNet's evidence.
+
+import { attribute, h, say, select } from "./dom.js";
+import { Grid } from "./grid.js";
+import { COLOURS, largeSheet, paint, paintMap, sheet } from "./paint.js";
+import { minus, placeName } from "./words.js";
+
+/** A colour bar on a square-root scale. */
+class Bar {
+  constructor(role) {
+    this.most = h("output", {});
+    this.element = h(
+      "div",
+      { class: "lab-bar", "data-role": role },
+      h("span", {}, "0"),
+      h("i", { "aria-hidden": "true" }),
+      this.most,
+    );
+  }
+
+  show(full, digits) {
+    say(this.most, full > 0 ? minus(full.toFixed(digits)) : "–");
+  }
+}
+
+/** The attention of a row, [layers][heads] of numbers a patch; null where it is not known yet. */
+export function attentionOf({ seen, about, state, picture, awake }, patch = state.patch) {
+  const { layers, heads, prefix, side } = about.networks.vit;
+  const n = side ** 2;
+  const each = (of) =>
+    Array.from({ length: layers }, (_, layer) =>
+      Array.from({ length: heads }, (_, head) => of(layer, head)),
+    );
+  if (seen.vit) {
+    const tokens = n + prefix;
+    const row = patch ? prefix + patch - 1 : 0;
+    return each((layer, head) => {
+      const from = ((layer * heads + head) * tokens + row) * tokens + prefix;
+      return seen.vit.attention.subarray(from, from + n);
+    });
+  }
+  if (awake || patch || !picture) return null;
+  const recorded = about.first.attention;
+  return each((layer, head) =>
+    recorded.slice((layer * heads + head) * n, (layer * heads + head + 1) * n),
+  );
+}
+
+const mostOf = (maps) => Math.max(...maps.flat().map((map) => Math.max(...map)));
+
+/** The plain picture, whose patches can be pointed at to see what they attend to. */
+export class Asking {
+  constructor(session) {
+    const { side } = session.about.networks.vit;
+    this.canvas = largeSheet();
+    const enter = (index) => this.point(session, index + 1);
+    const pick = (index) => {
+      const patch = session.state.patch === index + 1 ? 0 : index + 1;
+      session.set({ patch });
+    };
+    const leave = () => this.point(session, 0);
+    const label = "Patches of the picture: choose one to see what it attends to";
+    this.grid = new Grid({ label, rows: side, columns: side, pick, enter, leave });
+    this.grid.cells.forEach((_, i) => this.grid.name(i, `patch in ${placeName(i + 1, side)}`));
+    this.stage = h("div", { class: "lab-picture" }, this.canvas, this.grid.element);
+    const whole = {
+      class: "lab-plain",
+      type: "button",
+      on: { click: () => session.set({ patch: 0 }) },
+    };
+    this.whole = h("button", whole, "Back to the class token");
+    this.text = h("span", {});
+    this.element = h("figure", {}, this.stage, h("figcaption", {}, this.text, " ", this.whole));
+  }
+
+  point(session, patch) {
+    if (patch) session.wake();
+    if (patch && !session.seen.vit) session.settle();
+    session.pointed = patch;
+    session.update();
+  }
+
+  update(session) {
+    if (session.bytes) paint(this.canvas, session.bytes);
+    const { state, pointed } = session;
+    const { side } = session.about.networks.vit;
+    this.grid.select(...(state.patch ? [state.patch - 1] : []));
+    const patch = pointed || state.patch;
+    say(
+      this.text,
+      patch
+        ? `You ask the patch in ${placeName(patch, side)}.`
+        : "You ask the class token, which gathers the answer. Point at a patch to ask it.",
+    );
+    this.whole.hidden = !state.patch;
+  }
+}
+
+/** One head's attention, large, and all heads of all layers, small, on one scale. */
+export class Attention {
+  constructor(session) {
+    const { layers, heads } = session.about.networks.vit;
+    this.canvas = largeSheet();
+    this.stage = h("div", { class: "lab-picture", role: "img" }, this.canvas);
+    this.bar = new Bar("vit");
+    this.text = h("span", {});
+    this.sheets = Array.from({ length: layers * heads }, () => sheet());
+    this.grid = new Grid({
+      label: "Heads in rows, layers in columns",
+      rows: heads,
+      columns: layers,
+      cell: (index) => [this.sheets[index]],
+      pick: (index) =>
+        session.set({ layer: (index % layers) + 1, head: Math.floor(index / layers) + 1 }),
+    });
+    this.grid.cells.forEach((_, i) =>
+      this.grid.name(i, `layer ${(i % layers) + 1}, head ${Math.floor(i / layers) + 1}`),
+    );
+    this.grid.element.classList.add("lab-heads");
+    this.element = h(
+      "figure",
+      {},
+      this.stage,
+      this.bar.element,
+      h("figcaption", {}, this.text),
+      h("p", { class: "lab-axis", "aria-hidden": "true" }, "layers 1 to ", String(layers), " →"),
+      this.grid.element,
+    );
+  }
+
+  update(session) {
+    const { bytes, state, about, pointed } = session;
+    const { layers, side } = about.networks.vit;
+    const patch = pointed || state.patch;
+    const maps = attentionOf(session, patch);
+    const who = patch ? `the patch in ${placeName(patch, side)}` : "the class token";
+    say(this.text, `Where ${who} looks: layer ${state.layer}, head ${state.head}.`);
+    this.grid.select((state.head - 1) * layers + state.layer - 1);
+    attribute(this.element, "data-waiting", !maps);
+    if (!maps || !bytes) return;
+    const full = mostOf(maps);
+    this.bar.show(full, 3);
+    const own = maps[state.layer - 1][state.head - 1];
+    paintMap(this.canvas, bytes, own, full, COLOURS.vit);
+    const strongest = own.indexOf(Math.max(...own)) + 1;
+    attribute(
+      this.stage,
+      "aria-label",
+      `Attention of ${who} in layer ${state.layer}, head ${state.head}: most, ` +
+        `${Math.max(...own).toFixed(3)}, to the patch in ${placeName(strongest, side)}`,
+    );
+    this.sheets.forEach((canvas, i) =>
+      paintMap(canvas, bytes, maps[i % layers][Math.floor(i / layers)], full, COLOURS.vit),
+    );
+  }
+}
+
+/** What each place of the ResNet's last map adds to a class. */
+export class Evidence {
+  constructor(session) {
+    this.canvas = largeSheet();
+    this.stage = h("div", { class: "lab-picture", role: "img" }, this.canvas);
+    this.bar = new Bar("cnn");
+    this.text = h("span", {});
+    const classes = session.about.shapes.map((name, i) => [i, name]);
+    this.label = null; // the answer
+    this.choice = select("Evidence for", [["", "its answer"], ...classes], (value) => {
+      this.label = value === "" ? null : Number(value);
+      session.wake();
+      session.settle();
+    });
+    const caption = h("figcaption", {}, this.text);
+    this.element = h("figure", {}, this.stage, this.bar.element, caption, this.choice.element);
+  }
+
+  update(session) {
+    const { bytes, seen, about, awake } = session;
+    const found = this.of(seen.cnn, about, awake);
+    attribute(this.element, "data-waiting", !found);
+    if (!found || !bytes) return;
+    const { label, shares } = found;
+    const name = about.shapes[label];
+    const full = Math.max(...shares);
+    const sum = shares.reduce((total, share) => total + share, 0);
+    say(
+      this.text,
+      `What the ResNet sees of a ${name}: what each place of its last map adds to that logit, ` +
+        `${minus(sum.toFixed(1))} in all. What speaks against it has no colour.`,
+    );
+    this.bar.show(full, 2);
+    paintMap(this.canvas, bytes, shares, full, COLOURS.cnn);
+    attribute(this.stage, "aria-label", `Evidence of the ResNet for ${name}, place by place`);
+  }
+
+  of(found, about, awake) {
+    if (found?.evidence) {
+      const label = this.label ?? found.answer;
+      const { shares, side } = found.evidence;
+      return { label, shares: shares.subarray(label * side ** 2, (label + 1) * side ** 2) };
+    }
+    const { cnn, evidence } = about.first;
+    const label = cnn.indexOf(Math.max(...cnn));
+    return awake || this.label !== null ? null : { label, shares: evidence };
+  }
+}

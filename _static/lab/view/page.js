@@ -1,0 +1,77 @@
+// The Lab's own page: everything.
+
+import { Answers } from "./answers.js";
+import { Curve } from "./curve.js";
+import { h, say } from "./dom.js";
+import { link } from "./link.js";
+import { Asking, Attention, Evidence } from "./maps.js";
+import { Picture, Sources } from "./picture.js";
+import { Removal } from "./removal.js";
+import { KINDS } from "./words.js";
+
+const SIDES = Object.entries(KINDS).map(([role, name]) => ({ role, name }));
+
+/** What both networks say. */
+export function bothAnswers(session) {
+  const answers = new Answers(session.about, "What both networks say, class by class", SIDES);
+  const update = ({ seen, awake, about }) =>
+    answers.fill(
+      ...SIDES.map(({ role }) => seen[role]?.probabilities ?? (awake ? null : about.first[role])),
+    );
+  return { element: answers.element, update };
+}
+
+/** What is wrong, to be seen, and what the networks say, to be heard. */
+export function news() {
+  const message = h("p", { class: "lab-message", role: "status" });
+  const spoken = h("p", { class: "lab-hidden", role: "status" });
+  let later = 0;
+  const update = (session) => {
+    say(message, session.message);
+    clearTimeout(later);
+    later = setTimeout(() => say(spoken, session.spoken), 400); // not each step of a slider
+  };
+  return { element: h("div", { class: "lab-news" }, message, spoken), update };
+}
+
+export function page(session, steps) {
+  const views = {
+    news: news(),
+    picture: new Picture(),
+    sources: new Sources(session),
+    answers: bothAnswers(session),
+    asking: new Asking(session),
+    attention: new Attention(session),
+    evidence: new Evidence(session),
+    removal: new Removal(session),
+    curve: new Curve(session),
+  };
+  const part = (name, title, ...content) =>
+    h("section", { class: `lab-part lab-${name}` }, h("h2", {}, title), ...content);
+  const stage = h(
+    "div",
+    { class: "lab-stage" },
+    views.news.element,
+    part("shown", "The picture", views.picture.element, views.sources.element),
+    part("said", "What they say", views.answers.element),
+    part("tasks", "Six things to find", steps),
+    part(
+      "looks",
+      "Where they look",
+      h(
+        "div",
+        { class: "lab-maps" },
+        views.asking.element,
+        views.attention.element,
+        views.evidence.element,
+      ),
+    ),
+    part("gone", "Take something away", views.removal.element, views.curve.element),
+    part("link", "Keep it", link(session)),
+  );
+  session.show(...Object.values(views));
+  steps.addEventListener("click", ({ target }) => {
+    if (target.closest("a")?.hash === location.hash) session.follow(location.hash.slice(1));
+  });
+  return stage;
+}

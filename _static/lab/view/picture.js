@@ -1,0 +1,351 @@
+// The picture that the networks get, and the ways to it: choose, mix, draw, or bring one's own.
+
+import { INKS, SIZES, begin, extend, undo } from "./brush.js";
+import { attribute, h, newId, radios, say, select } from "./dom.js";
+import { openPicture } from "./file.js";
+import { Grid } from "./grid.js";
+import { SIDE } from "../pictures.js";
+import { largeSheet, paint, sheet } from "./paint.js";
+import { spriteOf } from "./sprites.js";
+import { article } from "./words.js";
+
+/** The picture, large, with its name. */
+export class Picture {
+  constructor() {
+    this.canvas = largeSheet();
+    this.stage = h("div", { class: "lab-picture", role: "img" }, this.canvas);
+    this.title = h("p", { class: "lab-title" });
+    this.warning = h("p", { class: "lab-warning" });
+    this.element = h("div", {}, this.stage, this.title, this.warning);
+  }
+
+  update(session) {
+    if (session.bytes) paint(this.canvas, session.bytes);
+    const title = session.title();
+    attribute(this.stage, "aria-label", title);
+    say(this.title, title);
+    say(this.warning, session.unusual ? UNLIKE : "");
+  }
+}
+
+const UNLIKE =
+  "Unlike the pictures that the networks learned from: their answers mean little here. (The " +
+  "test is of simple statistics; where it is silent, that is no promise.)";
+
+/** A grid of small pictures, ten a row, painted when they are first seen. */
+class Gallery {
+  constructor(label, file, names, pick) {
+    this.file = file;
+    this.sheets = names.map(() => sheet());
+    const rows = names.length / 10;
+    const cell = (index) => [this.sheets[index]];
+    this.grid = new Grid({ label, rows, columns: 10, cell, pick });
+    names.forEach((name, index) => this.grid.name(index, name));
+    this.element = this.grid.element;
+    this.element.classList.add("lab-gallery");
+  }
+
+  async paint(session) {
+    if (this.painted) return;
+    this.painted = true;
+    try {
+      const sprite = await spriteOf(new URL(this.file, session.base));
+      this.sheets.forEach((canvas, index) => paint(canvas, sprite(index)));
+    } catch (error) {
+      this.painted = false;
+      session.say(error.message);
+    }
+  }
+}
+
+/** The book's test pictures: a column a class. */
+export class Choice {
+  constructor(session) {
+    const { pictures, shapes, textures } = session.about;
+    const names = pictures.map(
+      ([number, , shape, texture]) =>
+        `Picture ${number}, ${article(shapes[shape])} of ${textures[texture]}`,
+    );
+    const go = (index) => session.set({ source: source(index), strokes: "" });
+    const source = (index) => ({ kind: "picture", number: pictures[index][0] });
+    this.gallery = new Gallery(
+      "Test pictures, a column for each class",
+      "pictures.webp",
+      names,
+      go,
+    );
+    const step = (by) => () => go((this.place(session) + by + pictures.length) % pictures.length);
+    this.element = h(
+      "div",
+      {},
+      this.gallery.element,
+      h(
+        "p",
+        { class: "lab-row" },
+        h("button", { type: "button", on: { click: step(-1) } }, "← Previous"),
+        h("button", { type: "button", on: { click: step(1) } }, "Next →"),
+      ),
+    );
+  }
+
+  place({ state, about }) {
+    return about.pictures.findIndex(([number]) => number === state.source.number);
+  }
+
+  update(session) {
+    this.gallery.paint(session);
+    const place = this.place(session);
+    this.gallery.grid.select(...(place < 0 ? [] : [place]));
+  }
+}
+
+/** Shape of one class, texture of another. */
+class Mixer {
+  constructor(session) {
+    const { shapes, textures } = session.about;
+    const names = shapes.flatMap((shape) =>
+      textures.map((texture) => `${article(shape)} of ${texture}`),
+    );
+    const go = (shape, texture) =>
+      session.set({ source: { kind: "mix", shape, texture }, strokes: "" });
+    const pick = (index) => go(Math.floor(index / 10), index % 10);
+    this.gallery = new Gallery("Shapes in rows, textures in columns", "mixed.webp", names, pick);
+    const options = (list) => list.map((name, i) => [i, name]);
+    const chosen = () => [Number(this.shape.control.value), Number(this.texture.control.value)];
+    this.shape = select("Shape of", options(shapes), () => go(...chosen()));
+    this.texture = select("texture of", options(textures), () => go(...chosen()));
+    const fields = h("div", { class: "lab-row" }, this.shape.element, this.texture.element);
+    this.element = h("div", {}, fields, this.gallery.element);
+  }
+
+  update(session) {
+    if (!this.element.closest("[hidden]")) this.gallery.paint(session);
+    const { source } = session.state;
+    if (source.kind !== "mix") return this.gallery.grid.select();
+    this.gallery.grid.select(10 * source.shape + source.texture);
+    this.shape.control.value = source.shape;
+    this.texture.control.value = source.texture;
+  }
+}
+
+/** A brush. The keyboard moves it with the arrow keys and sets it down with the space bar. */
+class Easel {
+  constructor(session) {
+    Object.assign(this, { session, ink: 0, size: 1, x: SIDE / 2, y: SIDE / 2 });
+    this.canvas = largeSheet();
+    this.cursor = h("span", { class: "lab-cursor" });
+    this.board = h(
+      "div",
+      {
+        class: "lab-easel",
+        role: "application",
+        tabindex: 0,
+        "aria-label":
+          "Drawing: the arrow keys move the brush, the space bar sets it down, Backspace takes back",
+        on: {
+          pointerdown: (event) => this.down(event),
+          pointermove: (event) => event.buttons && this.drawing && this.extend(event),
+          pointerup: () => (this.drawing = false),
+          pointercancel: () => (this.drawing = false),
+          keydown: (event) => this.key(event),
+        },
+      },
+      this.canvas,
+      this.cursor,
+    );
+    const inks = INKS.map(([name, rgb], i) => [String(i), name, swatch(rgb)]);
+    const sizes = SIZES.map((size, i) => [String(i), `${size} px`]);
+    this.inks = radios("Colour", inks, (ink) => this.choose({ ink: Number(ink) }));
+    this.inks.element.classList.add("lab-inks");
+    this.sizes = radios("Size", sizes, (size) => this.choose({ size: Number(size) }));
+    const button = (text, click) => h("button", { type: "button", on: { click } }, text);
+    const change = (strokes) => session.set({ strokes });
+    this.element = h(
+      "div",
+      {},
+      this.board,
+      this.inks.element,
+      this.sizes.element,
+      h(
+        "p",
+        { class: "lab-row" },
+        button("Take back", () => change(undo(session.state.strokes))),
+        button("Clear", () => change("")),
+        button("Empty sheet", () => session.set({ source: { kind: "blank" }, strokes: "" })),
+      ),
+    );
+    this.choose({});
+  }
+
+  choose(change) {
+    Object.assign(this, change);
+    this.inks.choose(String(this.ink));
+    this.sizes.choose(String(this.size));
+    this.place();
+  }
+
+  place() {
+    const { style } = this.cursor;
+    style.setProperty("--x", this.x);
+    style.setProperty("--y", this.y);
+    style.setProperty("--size", SIZES[this.size]);
+  }
+
+  at(event) {
+    const box = this.board.getBoundingClientRect();
+    const place = (offset, length) =>
+      Math.min(Math.max(Math.floor((offset / length) * SIDE), 0), SIDE - 1);
+    return [place(event.clientX - box.left, box.width), place(event.clientY - box.top, box.height)];
+  }
+
+  down(event) {
+    this.drawing = true;
+    this.board.setPointerCapture(event.pointerId);
+    [this.x, this.y] = this.at(event);
+    this.dab();
+  }
+
+  dab() {
+    const { ink, size, x, y, session } = this;
+    session.set({ strokes: begin(session.state.strokes, ink, size, x, y) });
+    this.place();
+  }
+
+  extend(event) {
+    const [x, y] = this.at(event);
+    if (x === this.x && y === this.y) return;
+    Object.assign(this, { x, y });
+    this.session.set({ strokes: extend(this.session.state.strokes, x, y) });
+    this.place();
+  }
+
+  key(event) {
+    const [dx, dy] = MOVES[event.key] ?? [0, 0];
+    if (dx || dy) {
+      const inside = (place) => Math.min(Math.max(place, 0), SIDE - 1);
+      this.x = inside(this.x + dx);
+      this.y = inside(this.y + dy);
+      this.place();
+    } else if (event.key === " ") this.dab();
+    else if (event.key === "Backspace")
+      this.session.set({ strokes: undo(this.session.state.strokes) });
+    else return;
+    event.preventDefault();
+  }
+
+  update({ bytes }) {
+    if (bytes) paint(this.canvas, bytes);
+  }
+}
+
+const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+const swatch = (rgb) => h("i", { class: "lab-swatch", style: { "--ink": `rgb(${rgb})` } });
+
+/** A picture of the reader's. */
+class Own {
+  constructor(session) {
+    const id = newId();
+    const take = async ([file]) => {
+      if (!file) return;
+      session.wake();
+      try {
+        session.own = await openPicture(file, session.engine);
+        session.say("");
+        session.set({ source: { kind: "own" }, strokes: "" });
+      } catch (error) {
+        session.say(error.message);
+      }
+    };
+    const input = h("input", { type: "file", id, accept: "image/*" });
+    input.addEventListener("change", () => {
+      take([...input.files]);
+      input.value = ""; // so that the same file can be chosen again
+    });
+    const over = (on) => (event) => {
+      event.preventDefault();
+      attribute(this.target, "data-over", on);
+      if (event.type === "drop") take([...event.dataTransfer.files]);
+    };
+    this.target = h(
+      "div",
+      {
+        class: "lab-drop",
+        on: { dragover: over(true), dragleave: over(false), drop: over(false) },
+      },
+      h("label", { for: id }, "Drop a picture here, or choose one:"),
+      input,
+    );
+    this.element = h(
+      "div",
+      {},
+      this.target,
+      h(
+        "p",
+        { class: "lab-note" },
+        "It never leaves this page. Its middle is cut out and shrunk to 32 × 32 pixels. The networks " +
+          "know ten shapes and ten textures, and give one of these names to whatever they see.",
+      ),
+    );
+  }
+
+  update() {}
+}
+
+/** All four, one at a time. */
+export class Sources {
+  constructor(session) {
+    this.session = session;
+    const parts = { choose: Choice, mix: Mixer, draw: Easel, own: Own };
+    const names = { choose: "Choose", mix: "Mix", draw: "Draw", own: "Your own" };
+    this.tabs = Object.keys(parts).map((key) => this.tab(key, names[key], new parts[key](session)));
+    const list = h("div", { role: "tablist", "aria-label": "Where the picture comes from" });
+    list.append(...this.tabs.map(({ tab }) => tab));
+    list.addEventListener("keydown", (event) => this.key(event));
+    this.element = h("div", { class: "lab-sources" }, list, ...this.tabs.map(({ panel }) => panel));
+    this.open("choose");
+  }
+
+  tab(key, name, part) {
+    const [id, controls] = [newId(), newId()];
+    const on = { click: () => this.open(key) };
+    const tab = h(
+      "button",
+      { type: "button", role: "tab", id, "aria-controls": controls, on },
+      name,
+    );
+    const panel = h("div", { role: "tabpanel", id: controls, "aria-labelledby": id }, part.element);
+    return { key, tab, panel, part };
+  }
+
+  open(key) {
+    for (const { key: own, tab, panel, part } of this.tabs) {
+      tab.setAttribute("aria-selected", own === key);
+      tab.tabIndex = own === key ? 0 : -1;
+      panel.hidden = own !== key;
+      if (own === key) part.update(this.session);
+    }
+    this.opened = key;
+  }
+
+  key(event) {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step) return;
+    const at = this.tabs.findIndex(({ key }) => key === this.opened) + step;
+    const { key, tab } = this.tabs.at(at % this.tabs.length);
+    this.open(key);
+    tab.focus();
+  }
+
+  update(session) {
+    const { source, strokes } = session.state;
+    const kind = strokes || source.kind === "blank" ? "draw" : OPENS[source.kind];
+    if (kind !== this.kind && (this.kind || kind !== "choose")) {
+      if (!(kind === "choose" && this.opened === "draw")) this.open(kind);
+    }
+    this.kind = kind;
+    for (const { part } of this.tabs) part.update(session);
+  }
+}
+
+const OPENS = { picture: "choose", mix: "mix", own: "own" };

@@ -1,0 +1,204 @@
+"""The Lab's figures: recorded by the cell that makes them, live where a page has the Lab.
+
+`figure` shows a picture in the two networks, a head's attention or an ablation. In the rendered
+book the Lab takes the recorded figure's place and computes; in Jupyter, in Colab, in print and
+without scripts the recorded one stays.
+"""
+
+import base64
+import html
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..measures.ablation.units import units_of
+from ..probes import Ablator, token_layout
+from . import lab_data
+from .plotting import COLOURS, WIDTH
+
+KINDS = ("both", "attention", "ablation")
+NAMES = {"vit": "ViT", "cnn": "ResNet"}
+
+
+class LabFigure:
+    """What `figure` returns; show it as the last line of a cell.
+
+    Attributes:
+        kind: One of KINDS.
+        state: The Lab's address of what is shown, after "#".
+        alt: What is seen, in words.
+    """
+
+    def __init__(self, kind: str, state: str, alt: str, drawn: Figure) -> None:
+        self.kind, self.state, self.alt = kind, state, alt
+        buffer = io.BytesIO()
+        drawn.savefig(buffer, format="png", dpi=120)
+        plt.close(drawn)
+        self._png = buffer.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self._png
+
+    def _repr_html_(self) -> str:
+        source = f"data:image/png;base64,{base64.b64encode(self._png).decode('ascii')}"
+        alt, state = html.escape(self.alt), html.escape(self.state)
+        return (
+            f'<div class="lab" data-lab="{self.kind}" data-state="{state}">'
+            f'<figure class="lab-still"><img alt="{alt}" src="{source}" '
+            'style="width:100%;max-width:640px;background:white"></figure></div>'
+        )
+
+
+def figure(
+    kind: str,
+    picture: int | None = None,
+    layer: int | None = None,
+    head: int | None = None,
+    k: int = 8,
+) -> LabFigure:
+    """A figure of the Lab.
+
+    Args:
+        kind: "both", a picture and what both networks say; "attention", where a head of the ViT
+            looks; "ablation", what the ViT says without the k strongest patches of every head.
+        picture: Its number in the test split, one of `lab_data.test_pictures`; the Lab's first
+            picture if None.
+        layer: From 1 on; the one with the strongest weight if None.
+        head: From 1 on; as `layer`.
+        k: How many patches are taken away.
+
+    Returns:
+        The figure, to be shown by the last line of a cell.
+
+    Raises:
+        ValueError: For an unknown kind, and a picture, layer, head or number that is not there.
+
+    Example:
+        >>> from utils.book import lab_figures
+        >>> lab_figures.figure("attention", layer=6, head=2).state.split("&")[1:]
+        ['layer=6', 'head=2']
+    """
+    if kind not in KINDS:
+        raise ValueError(f"There is no figure {kind!r} of the Lab: choose {', '.join(KINDS)}.")
+    shown, labels = lab_data.test_pictures()
+    numbers = shown.index.tolist()
+    picture = numbers[lab_data.first()] if picture is None else picture
+    if picture not in numbers:
+        raise ValueError(f"Picture {picture} is not one of the Lab's: choose of {sorted(numbers)}.")
+    place = numbers.index(picture)
+    image = shown.images[place : place + 1]
+    found = lab_data.read(image)
+    prefix = token_layout(lab_data.networks()["vit"]).prefix
+    attention = found.attention[0, :, :, 0, prefix:]  # [layers, heads, patches]
+    strongest = lab_data.peak(found.attention[0], prefix)
+    layers, heads, n = attention.shape
+    layer = _inside("layer", strongest[0] + 1 if layer is None else layer, layers)
+    head = _inside("head", strongest[1] + 1 if head is None else head, heads)
+    state = f"picture={picture}&layer={layer}&head={head}"
+    name = f"Picture {picture}, labelled {lab_data.MAKER.SHAPES[int(labels[place])]}"
+    if kind == "both":
+        drawn, alt = _both(image, found)
+    elif kind == "attention":
+        drawn, alt = _attention(image, attention, layer, head)
+    else:
+        name_of = lab_data.NETWORKS["vit"]
+        state += f"&net={name_of}&scope=all&order=top&k={_inside('k', k, n)}"
+        drawn, alt = _ablation(image, found.vit[0], k)
+    return LabFigure(kind, state, f"{name}; {alt}", drawn)
+
+
+def _inside(what: str, number: int, most: int) -> int:
+    if not 1 <= number <= most:
+        raise ValueError(f"There is no {what} {number} in this ViT: choose 1 to {most}.")
+    return number
+
+
+def _answer(probabilities: Tensor) -> str:
+    share, label = probabilities.max(0)
+    return f"{lab_data.MAKER.SHAPES[int(label)]} with {share:.0%}"
+
+
+def _axes(panels: int) -> tuple[Figure, list]:
+    fig, axes = plt.subplots(1, panels, figsize=(WIDTH, WIDTH / panels), constrained_layout=True)
+    return fig, list(axes)
+
+
+def _picture(ax, image: Tensor, title: str) -> None:
+    ax.imshow(image[0].permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.set_title(title, fontsize=11)
+    ax.axis("off")
+
+
+def _bars(ax, sides: list[tuple[str, Tensor, str, float]]) -> None:
+    """Probabilities class by class; each side has a name, values, a colour and an opacity."""
+    names = lab_data.MAKER.SHAPES
+    height = 0.8 / len(sides)
+    for i, (name, values, colour, alpha) in enumerate(sides):
+        at = np.arange(len(names)) + i * height
+        ax.barh(at, values.numpy(), height, color=colour, alpha=alpha, label=name)
+    ax.set(xlim=(0, 1), xlabel="probability")
+    ax.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names, fontsize=10)
+    ax.invert_yaxis()
+    ax.legend(fontsize=10, frameon=False, loc="lower right")
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _both(image: Tensor, found: lab_data.Read) -> tuple[Figure, str]:
+    fig, (left, right) = _axes(2)
+    _picture(left, image, "the picture")
+    _bars(right, [(NAMES[r], getattr(found, r)[0], COLOURS[r], 1) for r in ("vit", "cnn")])
+    said = (f"the {NAMES[role]} says {_answer(getattr(found, role)[0])}" for role in NAMES)
+    return fig, " and ".join(said) + "."
+
+
+def _attention(image: Tensor, attention: Tensor, layer: int, head: int) -> tuple[Figure, str]:
+    fig, (left, right) = _axes(2)
+    own, full = attention[layer - 1, head - 1], float(attention.max())
+    _picture(left, image, "the picture")
+    _picture(right, coloured(image, own, full), f"layer {layer}, head {head}")
+    side = round(len(own) ** 0.5)
+    row, column = divmod(int(own.argmax()), side)
+    return fig, (
+        f"the class token attends most, with {float(own.max()):.3f}, to the patch in row "
+        f"{row + 1}, column {column + 1}, in layer {layer}, head {head}; full colour is {full:.3f}."
+    )
+
+
+def coloured(image: Tensor, weights: Tensor, full: float) -> Tensor:
+    """Weights [n] as a layer of colour on an image [1, 3, h, w], which is grey and bright.
+
+    On a square-root scale from 0 to `full`, as in the Lab.
+    """
+    side = round(len(weights) ** 0.5)
+    share = (weights / full).clamp(0, 1).sqrt().reshape(1, 1, side, side)
+    share = 0.95 * torch.nn.functional.interpolate(share, size=image.shape[-2:])
+    grey = 0.59 + 0.41 * image.mean(1, keepdim=True)
+    rgb = [int(COLOURS["vit"][i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return grey + (torch.tensor(rgb).view(1, 3, 1, 1) - grey) * share
+
+
+def _ablation(image: Tensor, intact: Tensor, k: int) -> tuple[Figure, str]:
+    vit = lab_data.networks()["vit"]
+    units = units_of(vit, "blocks.*.attn", "attention")
+    responses = units.read(image)
+    specs = []
+    for layer, found in responses.items():
+        top = found.scores.argsort(dim=-1, descending=True, stable=True)[..., :k]
+        shares = torch.zeros_like(found.scores).scatter(-1, top, 1.0)
+        specs.append(units.spec(layer, shares, "zero"))
+    after = Ablator(vit).run(image, [specs])[0, 0].softmax(-1)
+    fig, (left, right) = _axes(2)
+    _picture(left, image, "the picture")
+    sides = [
+        ("intact", intact, COLOURS["vit"], 0.4),
+        (f"{k} patches less", after, COLOURS["vit"], 1),
+    ]
+    _bars(right, sides)
+    return fig, (
+        f"the ViT says {_answer(intact)}, and {_answer(after)} without the {k} strongest patches "
+        "of every head."
+    )
