@@ -92,8 +92,8 @@ def first_line(cell) -> str:
 
 
 def chapter_number(notebook) -> str:
-    """The number at the head of a chapter's title, such as 2.1; empty if there is none."""
-    title = re.match(r"# ([\d.]+) ", notebook.cells[0].source)
+    """The number at the head of a chapter's title, such as 2.1 or 2.2b; empty if there is none."""
+    title = re.match(r"# (\d[\w.]*) ", notebook.cells[0].source)
     return title[1] if title else ""
 
 

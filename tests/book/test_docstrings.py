@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import utils
-from utils.book.reference import CHAPTER, CHAPTERS
+from utils.book.reference import CHAPTER, CHAPTERS, NUMBER
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = [
@@ -37,7 +37,7 @@ def _chapters() -> dict[str, str]:
     """Number of a chapter → its text and code."""
     found = {}
     for chapter in CHAPTERS.glob("[0-9]_*.ipynb"):
-        number = re.match(r"\d(?:_\d)?", chapter.stem)[0].replace("_", ".")
+        number = re.match(NUMBER, chapter.stem.replace("_", ".", 1))[0]
         cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
         found[number] = "\n".join("".join(cell["source"]) for cell in cells)
     return found
@@ -61,7 +61,7 @@ def test_a_chapter_that_a_docstring_names_mentions_the_thing():
     chapters, silent, named = _chapters(), [], 0
     for where, docstring, names in _documented():
         for mention in CHAPTER.finditer(docstring or ""):
-            for number in re.findall(r"\d(?:\.\d)?", mention[0]):
+            for number in re.findall(NUMBER, mention[0]):
                 named += number in chapters
                 if number in chapters and not re.search(
                     rf"\b({'|'.join(map(re.escape, names))})\b", chapters[number]

@@ -11,7 +11,7 @@ from docutils import nodes
 
 def _number(app, doctree):
     title = next(doctree.findall(nodes.title), None)
-    chapter = re.match(r"\d[\d.]*", title.astext()) if title else None
+    chapter = re.match(r"\d[\w.]*", title.astext()) if title else None
     captioned = [each for each in doctree.findall(nodes.figure) if each.next_node(nodes.caption)]
     for place, figure in enumerate(captioned, start=1):
         number = f"{chapter[0]}.{place}" if chapter else str(place)

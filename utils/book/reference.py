@@ -11,7 +11,8 @@ from pathlib import Path
 CHAPTERS = Path(__file__).resolve().parents[2] / "chapters"
 KEY = re.compile(r"[a-z]+\d{4}\w+")
 SOURCE = re.compile(rf"Source:\s+({KEY.pattern}(?:,\s+{KEY.pattern})*)")
-CHAPTER = re.compile(r"[Cc]hapters?\s+\d(?:\.\d)?(?:(?:,\s+|\s+and\s+|;\s+)\d(?:\.\d)?)*")
+NUMBER = r"\d(?:\.\d[a-z]?)?"
+CHAPTER = re.compile(rf"[Cc]hapters?\s+{NUMBER}(?:(?:,\s+|\s+and\s+|;\s+){NUMBER})*")
 CODE = re.compile(r"`([^`]+)`")
 EXAMPLE = re.compile(r"^ *>>> .*(?:\n *\S.*)*", re.MULTILINE)  # to the next empty line
 STARRED = re.compile(r"^ +\*{1,2}\w+(?=:)", re.MULTILINE)  # the names of *args and **options
@@ -28,7 +29,7 @@ def _linked(mention: re.Match) -> str:
         files = [file.stem for file in CHAPTERS.glob(f"{name}_[a-z]*.ipynb")]
         return f":doc:`{number[0]} </chapters/{files[0]}>`" if files else number[0]
 
-    return re.sub(r"\d(?:\.\d)?", link, mention[0])
+    return re.sub(NUMBER, link, mention[0])
 
 
 def restructured(text: str) -> str:

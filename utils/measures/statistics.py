@@ -4,7 +4,7 @@ Two kinds of interval, never mixed. Drawing other images (`bootstrap_means`) say
 network is known. Training other networks (`contrast`, `slope_per_doubling`) says what holds of an
 architecture; a bootstrap over three seeds would cover 72 % instead of 95, so these are t-intervals
 with the SD of all conditions pooled. NaN is a case without a value, which is left out and counted;
-an infinite value has no mean and is refused, but for ranks. Chapter 2.2.
+an infinite value has no mean and is refused, but for ranks. Chapter 2.2b.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -105,7 +105,7 @@ def contrast(
 ) -> Estimate:
     """Σ weight · mean over seeds, with a t-interval from the SD within conditions, pooled.
 
-    Seeds count, not images. Chapter 2.2.
+    Seeds count, not images. Chapter 2.2b.
 
     Args:
         values: One of each trained model [models].
@@ -305,7 +305,7 @@ def slope_per_doubling(
     """By how much y grows as x doubles: least squares on log₂ x, with a t-interval.
 
     The smallest detectable slope is the one that a two-sided test at 1 − confidence finds with that
-    power, at the residual SD that was found. Chapter 2.2.
+    power, at the residual SD that was found. Chapter 2.2b.
 
     Args:
         x: Sizes > 0 [models], such as depth or heads.
@@ -413,7 +413,7 @@ def bootstrap_means(
     """A paired bootstrap: means over images, with the same draws of images for all tables.
 
     Whatever is computed from means, row by row, gets its interval from `percentiles`. Memory does
-    not grow with samples × images. Chapter 2.2.
+    not grow with samples × images. Chapter 2.2b.
 
     Args:
         tables: Name → [images, …].
@@ -465,7 +465,7 @@ def percentiles(
     """The Estimate of bootstrapped values.
 
     The interval is that of percentiles; p is twice the share of samples on the other side of 0, at
-    least 2/(samples + 1). Samples that are NaN are left out. Chapter 2.2.
+    least 2/(samples + 1). Samples that are NaN are left out. Chapter 2.2b.
 
     Args:
         values: [1 + samples], the estimate first, as `bootstrap_means` gives them.
