@@ -322,3 +322,14 @@ def test_a_declared_experiment_shows_the_images_that_it_asks_about(tmp_path):
     record = json.loads((tmp_path / "objects" / "cue-conflict.json").read_text(encoding="utf-8"))
     assert record["configuration"]["data"] == "objects/cue-conflict"
     assert not len(trends.values("objects", out=tmp_path))  # which is of sparseness alone
+
+
+@pytest.mark.skipif(
+    not (datasets.folder() / "cue_conflict/stimuli.tar").is_file(), reason="no published stimuli"
+)
+def test_the_shape_bias_of_people_is_the_published_one():
+    trials = datasets.cue_conflict().trials
+    trials = trials[trials["shape"] != trials["texture"]]
+    by_shape = (trials["response"] == trials["shape"]).sum()
+    by_texture = (trials["response"] == trials["texture"]).sum()
+    assert by_shape / (by_shape + by_texture) == pytest.approx(0.96, abs=0.005)
