@@ -7,8 +7,8 @@ The conventions, for authors:
 - The title begins with the number in the file's name: `2_1_visual_system` with `# 2.1 `.
 - The first code cell is `utils.book.runtime.SETUP_CELL`, letter for letter, with
   its metadata; `python -m utils.book.runtime` writes both.
-- A code cell has at most 15 lines, the check of an exercise 25; blank lines, comments and imports
-  do not count.
+- A code cell has at most 15 lines, a folded one 30, the check of an exercise 60; blank lines,
+  comments and imports do not count.
 - A cell that draws has `mystnb.image.alt` in its metadata: what is seen, in 40 characters or more,
   different from every other. Images in the text have theirs as `![alt](…)`, under the same rule.
 - Interactive figures come from `utils.book.widgets.choose`, which takes the alternative texts as
@@ -42,7 +42,7 @@ import re
 from utils.book.grading import ANSWER, PARTS, parsed, tags, worth
 from utils.book.runtime import SETUP_CELL, SETUP_METADATA
 
-MOST_LINES, MOST_OF_A_CHECK = 15, 25
+MOST_LINES, MOST_FOLDED, MOST_OF_A_CHECK = 15, 30, 60
 MOST_OPEN, WIDEST = 150, 84  # lines of code that a chapter shows; characters of the widest
 PICTURES = {"imshow", "image_grid", "overlay"}  # these show scenes, not charts
 SHORTEST_ALT = 40
@@ -110,7 +110,8 @@ def length_faults(notebook) -> list[str]:
     for cell in code_cells(notebook):
         lines = [line for line in cell.source.splitlines() if line.strip()]
         lines = [line for line in lines if not line.strip().startswith(("#", "import ", "from "))]
-        most = MOST_OF_A_CHECK if "check" in tags(cell) else MOST_LINES
+        most = MOST_FOLDED if tags(cell) & {"hide-input", "hide-cell"} else MOST_LINES
+        most = MOST_OF_A_CHECK if "check" in tags(cell) else most
         if len(lines) > most and cell.source.strip() != SETUP_CELL.strip():
             faults.append(f"{len(lines)} lines of code in the cell {first_line(cell)!r}.")
     return faults

@@ -42,7 +42,6 @@ DENSE = {
     "3_attention_sparsity",
     "4_neuron_sparsity",
     "5_1_ablation",
-    "5_2_depth_and_heads",
     "6_claims",
     "appendix_imagenet",
 }
