@@ -1,4 +1,4 @@
-"""What all tests share. Nothing here or in any test asks the network."""
+"""What all tests share. None of them asks the network, but for axe-core (see helpers/axe.py)."""
 
 import gc
 import os

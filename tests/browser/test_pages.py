@@ -1,81 +1,17 @@
 """Opens every rendered page in headless Chromium. Needs Chromium and a rendered book."""
 
-import os
-import shutil
-import threading
-from functools import cache, partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import gzip
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
+from helpers import axe
+from helpers.rendered import NAMES, PAGES
 
-from utils.book import build
-
-PAGES = build.ROOT / "_build/html"
-NAMES = sorted(
-    page.relative_to(PAGES).as_posix()
-    for page in PAGES.rglob("*.html")
-    if "_static" not in page.parts
-)
 BUTTONS = "chapters/1_introduction.html"
-PATIENCE = 120_000  # milliseconds for a page, on a machine that is busy with other tests
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
-# A page's scripts may run after its last request: theme chosen, formulas drawn.
-READY = """() => document.documentElement.dataset.theme !== "auto"
-    && [...document.querySelectorAll(".math")].every(e => e.querySelector("mjx-container"))
-"""
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+TEXT, CHAPTER = 0.45e6, 1.6e6  # bytes that a page may weigh, all that it loads taken together
+PACKED = (".webp", ".png", ".woff", ".woff2")  # what a server does not compress once more
 
 pytestmark = pytest.mark.slow
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture(scope="module")
-def address():
-    """The address of the rendered book, served on this machine."""
-    if not build.is_current():
-        if os.environ.get("CI") == "true":
-            pytest.fail("The rendered book is not of these sources: CI renders it first.")
-        pytest.skip("the book as it is now has not been rendered: run `make book` first")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=PAGES)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("no Chromium was found on the path")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def visit(browser, address):
-    """Open a page, once; it records what it asked for and what went wrong."""
-
-    @cache
-    def open_page(name, width=1280, scheme="light"):
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page.set_default_timeout(PATIENCE)
-        page.requested, page.errors = [], []
-        page.on("request", lambda request: page.requested.append(request.url))
-        page.on("requestfailed", lambda request: page.errors.append(f"failed: {request.url}"))
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("console", lambda m: m.type == "error" and page.errors.append(m.text))
-        page.goto(f"{address}/{name}", wait_until="networkidle")
-        page.wait_for_function(READY)
-        return page
-
-    return open_page
 
 
 def _visible_pictures(page):
@@ -157,3 +93,94 @@ def test_every_button_has_a_name_a_group_and_room_for_a_finger(visit):
             box = button.bounding_box()
             assert min(box["width"], box["height"]) >= 24
 
+
+def _weight(page):
+    """Bytes of what a page has loaded, and of the pictures that it loads as one reads on."""
+    pictures = page.eval_on_selector_all("article img", "images => images.map(i => i.src)")
+    urls = [url for url in (*page.requested, *pictures) if url.startswith("http")]
+    paths = {urlsplit(url).path.lstrip("/") for url in urls}
+    contents = {path: (PAGES / path).read_bytes() for path in paths if (PAGES / path).is_file()}
+    return sum(
+        len(content if path.endswith(PACKED) else gzip.compress(content))
+        for path, content in contents.items()
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_weighs_little(visit, name):
+    page = visit(name)
+    light = not page.locator(".cell_output img, .math").count()
+    assert _weight(page) <= (TEXT if light else CHAPTER)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_have_a_size_and_wait_below_the_fold(visit, name):
+    pictures = visit(name).eval_on_selector_all(
+        "article img[src*='_images/']",
+        "images => images.map(i => [i.getAttribute('width') > 0, i.loading])",
+    )
+    assert all(sized for sized, _ in pictures)
+    assert all(loading == "lazy" for _, loading in pictures[1:])
+
+
+def test_icons_are_drawn_from_a_font_that_has_them(visit):
+    page = visit("chapters/index.html")
+    assert not any("fontawesome.js" in url for url in page.requested)
+    assert any("fa-solid-900.woff2" in url for url in page.requested)
+    # A glyph that the font lacks is drawn as a box of another font, wider than it is meant to be.
+    lacking = page.evaluate(
+        """async () => {
+            await document.fonts.ready;
+            const icons = document.querySelectorAll("[class*='fa-']:is(i, span)");
+            return [...icons].map(icon => [icon.className, getComputedStyle(icon, "::before")])
+                .filter(([, style]) => !document.fonts.check(
+                    `900 16px ${style.fontFamily}`, style.content.replaceAll('"', "")))
+                .map(([name]) => name);
+        }"""
+    )
+    assert lacking == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_assistive_technology_finds_nothing_amiss(visit, name, scheme):
+    found = axe.violations(visit(name, scheme=scheme), {"target-size": True})
+    assert found == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_reflows_to_320_pixels(visit, name):
+    assert visit(name, width=320).evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_buttons_in_the_header_show_the_focus(visit):
+    page = visit("chapters/index.html")
+    page.evaluate("document.activeElement.blur()")
+    seen = 0
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        outline = page.evaluate(
+            """() => document.activeElement.closest(".bd-header-article")
+                && getComputedStyle(document.activeElement).outlineWidth"""
+        )
+        if outline is not None:
+            seen += 1
+            assert float(outline.removesuffix("px")) >= 2
+    assert seen >= 4
+
+
+def test_a_fold_is_named_by_what_it_shows(visit):
+    page = visit("chapters/3_attention_sparsity.html")
+    assert page.locator("summary[aria-label]").count() == 0
+    assert page.locator("summary").first.inner_text().strip() == "Set-up"
+
+
+def test_tables_of_numbers_have_one_row_of_heads_and_numbers_to_the_right(visit):
+    page = visit("chapters/3_attention_sparsity.html")
+    assert page.locator("table.dataframe").count() > 0
+    assert page.locator("table.dataframe thead tr + tr").count() == 0
+    cells = page.locator("table.dataframe tbody td")
+    styles = cells.evaluate_all(
+        "cells => cells.map(c => getComputedStyle(c)).map(s => [s.textAlign, s.fontVariantNumeric])"
+    )
+    assert set(map(tuple, styles)) == {("right", "tabular-nums")}

@@ -1,0 +1,77 @@
+"""The rendered book, served on this machine and opened in headless Chromium."""
+
+import os
+import shutil
+import threading
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from helpers.rendered import PAGES
+from playwright.sync_api import sync_playwright
+
+from utils.book import build
+
+PATIENCE = 120_000  # milliseconds for a page, on a machine that is busy with other tests
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
+# A page's scripts may run after its last request: theme chosen, formulas drawn, and code that is
+# wider than its box within reach of the keyboard.
+READY = """() => document.documentElement.dataset.theme !== "auto"
+    && [...document.querySelectorAll(".math")].every(e => e.querySelector("mjx-container"))
+    && [...document.querySelectorAll("pre")].every(
+        e => e.scrollWidth <= e.clientWidth || e.hasAttribute("tabindex"))
+"""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="package")
+def address():
+    """The address of the rendered book."""
+    if not build.is_current():
+        if os.environ.get("CI") == "true":
+            pytest.fail("The rendered book is not of these sources: CI renders it first.")
+        pytest.skip("the book as it is now has not been rendered: run `make book` first")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=PAGES)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="package")
+def browser():
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no Chromium was found on the path")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def visit(browser, address):
+    """Open a page, once; it records what it asked for and what went wrong."""
+    opened = []
+
+    @cache
+    def open_page(name, width=1280, scheme="light"):
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        opened.append(page)
+        page.set_default_timeout(PATIENCE)
+        page.requested, page.errors = [], []
+        page.on("request", lambda request: page.requested.append(request.url))
+        page.on("requestfailed", lambda request: page.errors.append(f"failed: {request.url}"))
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda m: m.type == "error" and page.errors.append(m.text))
+        page.goto(f"{address}/{name}", wait_until="networkidle")
+        page.wait_for_function(READY)
+        return page
+
+    yield open_page
+    for page in opened:
+        page.close()

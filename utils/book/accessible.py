@@ -1,0 +1,59 @@
+"""What rendered pages say to those who do not see them, or use no mouse."""
+
+from bs4 import Tag
+
+
+def mend(page) -> None:
+    """Mend names, roles and tables of a page.
+
+    Args:
+        page: A `finish.Page`.
+    """
+    html = page.html
+    for fold in html.select("summary[aria-label='Toggle hidden content']"):
+        del fold["aria-label"]  # its name is what it shows: set-up, check, solution
+    for button in html.select(".search-button-field"):
+        # What it says is its name; the tooltip would name it once more.
+        del button["aria-label"], button["title"], button["data-bs-toggle"]
+    for icon in html.select(".theme-switch[title]"):
+        del icon["title"]  # the button that it stands in has a name
+    for button in html.select("button[title]:not([aria-label])"):
+        button["aria-label"] = button["title"]
+    for sidebar in html.select("#pst-primary-sidebar"):
+        sidebar["role"], sidebar["aria-label"] = "region", "Book"
+    for table in html.select("table.dataframe"):
+        _name_the_index_in_the_header(table)
+    for corner in html.select("thead th"):
+        if not corner.get_text(strip=True):
+            corner.name = "td"
+    _list_the_bibliography(html)
+    _number_once(html)
+
+
+def _name_the_index_in_the_header(table: Tag) -> None:
+    """One row of heads: pandas writes the names of the index in a row of their own, below."""
+    rows = table.select("thead tr")
+    if len(rows) < 2:
+        return
+    above, below = (row.find_all("th", recursive=False) for row in rows[-2:])
+    named = [bool(cell.get_text(strip=True)) for cell in below]
+    fits = len(above) == len(below) and not any(cell.has_attr("colspan") for cell in above)
+    blank = all(not cell.get_text(strip=True) for cell, own in zip(above, named) if own)
+    if fits and blank and any(named) and not all(named):
+        for cell, own, lower in zip(above, named, below):
+            if own:
+                cell.string = lower.get_text(strip=True)
+        rows[-1].decompose()
+
+
+def _list_the_bibliography(html: Tag) -> None:
+    for entry in html.select(".citation-list > [role=doc-biblioentry]"):
+        entry["role"] = "listitem"
+
+
+def _number_once(html: Tag) -> None:
+    seen: set[str] = set()
+    for element in html.select("[id]"):
+        if element["id"] in seen:
+            del element["id"]
+        seen.add(element.get("id", ""))
