@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments.catalogue import EXPERIMENTS, FROM_FILE, RUNGS, Experiment
 from experiments.engine.job import Condition, FromFile, Job, first, opened
 from experiments.engine.ranks import Ranks
-from experiments.engine.results import RESULTS, Summary, counted, file_of, finished
+from experiments.engine.results import RESULTS, Summary, counted, file_of, finished, record_file
 from experiments.tasks.ablate import Ablate
 from experiments.tasks.behave import Behave
 from experiments.tasks.class_rows import ClassRows
@@ -62,7 +62,7 @@ def replicate(
     """Record what is missing of an experiment; the summary, and the models left for later.
 
     data : labelled photographs, for the rung imagenet
-    model : this one alone, declared or not, in a table of its own: <rung>/<model>/<name>.csv
+    model : this one alone, declared or not, in a table of its own: <rung>/<model>/<name>.csv.gz
     from_file : what a FromFile has beside, for that model with weights from a file
     bf16 : see Job
     n : of images; without it as many as declared, or all if there are fewer
@@ -82,7 +82,7 @@ def replicate(
     names = declared.models(rung) if model is None else [model]
     file = file_of(name, rung, loss, out)
     if model is not None:
-        file = file.parent / model.replace("/", "-") / file.name
+        file = file.parent / model.replace("/", "-") / f"{record_file(file).stem}.csv.gz"
     images = first(_images(declared, rung, data), n, declared.n)
     here = names
     if not from_file:

@@ -68,7 +68,7 @@ def add(commands) -> None:
         "--model",
         metavar="MODEL",
         help="this one alone, of the zoo, timm or torchvision, in a table of its own: "
-        "results/<rung>/<model>/<experiment>.csv",
+        "results/<rung>/<model>/<experiment>.csv.gz",
     )
     add_weights(parser)
     parser.add_argument("--status", action="store_true", help="say what is recorded and end")

@@ -91,7 +91,9 @@ def _tables(out: Path) -> str:
         models = {name.split(" ")[0] for name in done} if file.parent != out else "–"
         seconds = sum(each["seconds"] for each in done.values())
         commits = sorted({record["sources"][each["source"]]["commit"] for each in done.values()})
-        name = file.relative_to(out).with_suffix(".csv").as_posix()
+        packed = file.with_suffix(".csv.gz")
+        table = packed if packed.exists() else file.with_suffix(".csv")
+        name = table.relative_to(out).as_posix()
         about = record["configuration"]
         cells = [
             f"[{name}]({name})",

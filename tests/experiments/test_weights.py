@@ -120,7 +120,7 @@ def test_a_model_apart_has_tables_of_its_own_that_are_read_with_the_others(
     words += ["--data", photographs, "--out", tmp_path]
     assert main([str(word) for word in words]) == 0
     (table,) = with_apart(tmp_path / "imagenet" / "hu2023.csv")
-    assert table == tmp_path / "imagenet" / NAME / "hu2023.csv"
+    assert table == tmp_path / "imagenet" / NAME / "hu2023.csv.gz"
     found = pd.read_csv(table)
     assert set(found["model"]) == {NAME}
     assert {"last", "last two"} == set(found["scope"].dropna())
