@@ -26,8 +26,10 @@ SECTIONS = {
     "hu7": (TRENDS, "Overlap of effects"),
     "hu8": ("4_neuron_sparsity", "What is left of the claim"),
     "hu9": ("2_1_visual_system", "Is sparser more evolved?"),
-    "hu10": ("6_claims", "Neurons, evolution, bias"),
+    "hu10": ("2_6_scale", "Fewer pictures"),
     "ra2": ("3_attention_sparsity", "How far each head looks"),
+    "sm1": ("2_6_scale", "Equal operations, equal pictures"),
+    "sm2": ("2_6_scale", "A line on logarithmic paper"),
 }
 
 _finished = cache(finished)  # of each table, read once
