@@ -6,6 +6,7 @@ stands beside an assert on `verdict_of`, so that the two cannot drift apart.
 
 import html
 import math
+import re
 import textwrap
 from functools import cached_property
 from pathlib import Path
@@ -16,20 +17,20 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from experiments.engine.results import RESULTS
-from experiments.evidence import claims
-from experiments.evidence.progress import commands, lacking, link
+from experiments.evidence import claim_cards, claims
+from experiments.evidence.progress import commands, lacking
 from experiments.evidence.recorded import EXACT
 from experiments.evidence.table import evidence
 from utils.book import plotting
 
 __all__ = [
     "box",
+    "cards",
     "conclusion",
     "effects",
     "figure",
     "recorded",
     "small",
-    "table",
     "verdict_of",
     "verdicts",
 ]
@@ -67,9 +68,13 @@ def _interval(row) -> str:
 
 
 def _quantity(row) -> str:
+    return _quantity_of(_criterion(row), claims.BY_ID[row.claim])
+
+
+def _quantity_of(wanted: claims.Criterion, claim: claims.Claim) -> str:
     """What a criterion is about, after those that its words refer back to; a fallback's words refer
     to the first."""
-    wanted, declared = _criterion(row), claims.BY_ID[row.claim].criteria
+    declared = claim.criteria
     before = declared[:1] if wanted not in declared else declared[: declared.index(wanted)]
     said: list[str] = []
     for criterion in (*before, wanted):
@@ -107,6 +112,27 @@ def _marked(rows: pd.DataFrame) -> list[str]:
         said = f"{MARKS[row.verdict][0]} **{row.verdict}**{_because(row)}"
         by_verdict.setdefault(said, []).append(RUNG_NAMES[row.rung])
     return [f"{said} on {', '.join(rungs)}" for said, rungs in by_verdict.items()]
+
+
+def _as_html(markdown: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(markdown))
+
+
+def _in_all(variants: tuple[str, ...]) -> str:
+    return f"; for each of: {'; '.join(map(html.escape, variants))}" if len(variants) > 1 else ""
+
+
+def _effects(rows: pd.DataFrame, criterion: claims.Criterion) -> str:
+    """A table of estimates and intervals, drawn and in numbers."""
+    lines = []
+    for row, drawn in zip(
+        rows.itertuples(), claim_cards.intervals(rows, criterion.rule), strict=True
+    ):
+        name = "" if row.variant == "main" else html.escape(row.variant)
+        number = re.sub(r"\*\*", "", _effect(row)).partition(": ")[2]
+        lines.append(f'<tr><th scope="row">{name}</th><td>{drawn}</td><td>{number}</td></tr>')
+    caption = html.escape(criterion.quantity)
+    return f"<table><caption>{caption}</caption>{''.join(lines)}</table>"
 
 
 class Board:
@@ -164,28 +190,58 @@ class Board:
         shown = ["claim", "rung", "quantity", "variant", "estimate", "interval", "models"]
         return found[shown].round(3).reset_index(drop=True)
 
-    def table(self, *ids: str) -> Markdown:
-        """The board in words, one row a claim (all if none is named): mark and verdict on each
-        rung, effect and interval, what is lacking, with the commands for its first rung, and where
-        it is shown. Chapter 6."""
-        lines = ["| claim and verdicts | measured, and what is lacking |", "|---|---|"]
-        for claim, rows in self._rows(*ids).items():
-            left = [f"**{claims.BY_ID[claim].statement}** ({claim})", *_marked(rows)]
-            right = []
-            for row in rows.itertuples():
-                notes = filter(None, (self._measured(row), lacking(claim, row.rung, self.out)))
-                right.append(f"{RUNG_NAMES[row.rung]}: {'; '.join(notes)}.")
-            if steps := commands(claim, rows["rung"].iloc[0], self.out):
-                right.append(f"To fill: {steps}.")
-            left.append(f"Shown in {link(claim)}")
-            lines.append(f"| {'<br>'.join(left)} | {'<br>'.join(right)} |")
-        return Markdown("\n".join(lines))
+    def cards(self, *ids: str) -> claim_cards.Cards:
+        """A card for each claim (all if none is named): what would count, what was measured on each
+        rung, the verdict, what is lacking, and where it is shown. Chapter 6."""
+        return claim_cards.Cards(
+            [self._card(claims.BY_ID[claim], rows) for claim, rows in self._rows(*ids).items()]
+        )
+
+    def _card(self, claim: claims.Claim, rows: pd.DataFrame) -> str:
+        found = self._evidence[self._evidence["claim"] == claim.id].dropna(subset="estimate")
+        parts = []
+        for row in rows.itertuples():
+            mark, ground, ink = MARKS[row.verdict]
+            why = html.escape(_because(row))
+            parts.append(
+                f'<h4><span class="mark" style="background:{ground};color:{ink}" '
+                f'aria-hidden="true">{mark}</span>{RUNG_NAMES[row.rung]}: {row.verdict}{why}</h4>'
+            )
+            here = found[found["rung"] == row.rung]
+            for criterion in (*claim.criteria, *filter(None, [claim.fallback])):
+                if len(numbers := here[here["criterion"] == criterion.name]):
+                    parts.append(_effects(numbers, criterion))
+            parts.append(f"<p>{_as_html(lacking(claim.id, row.rung, self.out))}.</p>")
+            if steps := commands(claim.id, row.rung, self.out):
+                parts.append(f"<p>To fill: {_as_html(steps)}.</p>")
+        by = "; ".join(claim_cards.sources(claim))
+        wanted = "".join(
+            f"<li>{html.escape(_quantity_of(each, claim))}: {claim_cards.counts(each.rule)}"
+            f"{_in_all(each.variants)}.</li>"
+            for each in claim.criteria
+        )
+        data = {
+            "verdicts": "|".join(f"{row.verdict}" for row in rows.itertuples()),
+            "rungs": "|".join(RUNG_NAMES[row.rung] for row in rows.itertuples()),
+            "sources": "|".join(claim_cards.sources(claim)),
+        }
+        said = " ".join(f'data-{name}="{html.escape(value)}"' for name, value in data.items())
+        label = f'aria-labelledby="{claim.id}-claim"'
+        return (
+            f'<section class="claim-card" id="{claim.id}" {label} {said}>'
+            f'<h3 id="{claim.id}-claim">{claim.id}: {html.escape(claim.statement)}</h3>'
+            f"<p>Claimed by {html.escape(by)}. Shown in {claim_cards.shown_in(claim.id)}.</p>"
+            + (f"<p>What would count:</p><ul>{wanted}</ul>" if wanted else "")
+            + "".join(parts)
+            + "</section>"
+        )
 
     def box(self, *ids: str) -> Markdown:
         """Claims with verdicts on each rung, and effect and interval, to close a chapter with."""
         parts = []
         for claim, rows in self._rows(*ids).items():
-            lines = [f"**{claims.BY_ID[claim].statement}** ({claim})", *_marked(rows)]
+            statement = claims.BY_ID[claim].statement
+            lines = [f"**{statement}** ({claim_cards.named(claim)})", *_marked(rows)]
             measured = ((row.rung, self._measured(row)) for row in rows.itertuples())
             lines += [f"{RUNG_NAMES[rung]}: {note}" for rung, note in measured if note]
             parts.append("\n".join(f"> {line}  " for line in lines))
@@ -198,7 +254,10 @@ class Board:
         lines = []
         for verdict, (mark, *_) in MARKS.items():
             names = found.loc[found["verdict"] == verdict, "claim"]
-            said = " ".join(f"{claims.BY_ID[name].statement[:-1]} ({name});" for name in names)
+            said = " ".join(
+                f"{claims.BY_ID[name].statement[:-1]} ({claim_cards.named(name)});"
+                for name in names
+            )
             lines.append(f"- {mark} **{verdict}** ({len(names)}): {said[:-1] or 'none'}.")
         return Markdown("\n".join(lines))
 
@@ -225,7 +284,7 @@ class Board:
             )
             statement = html.escape(claims.BY_ID[claim].statement)
             lines.append(
-                f'<tr><td style="{cell}">{statement}</td>'
+                f'<tr><td style="{cell}"><a href="6_claims.ipynb#{claim}">{statement}</a></td>'
                 f'<td style="{cell};white-space:nowrap">{marks}</td></tr>'
             )
         legend = " ".join(
@@ -297,8 +356,8 @@ recorded = BOOK.recorded
 verdicts = BOOK.verdicts
 verdict_of = BOOK.verdict_of
 effects = BOOK.effects
-table = BOOK.table
 box = BOOK.box
+cards = table = BOOK.cards  # chapter 6 still says table
 conclusion = BOOK.conclusion
 small = BOOK.small
 figure = BOOK.figure

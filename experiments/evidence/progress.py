@@ -22,8 +22,8 @@ SECTIONS = {
     "hu3": ("5_1_ablation", "What is left of the claim"),
     "hu4": (TRENDS, "Depth of Vision Transformers"),
     "hu5": (TRENDS, "Depth of CNNs"),
-    "hu6": (TRENDS, "Head dimension apart"),
-    "hu7": (TRENDS, "Overlap of effects"),
+    "hu6": (TRENDS, "The number of heads and their size, apart"),
+    "hu7": (TRENDS, "Overlap: of places or of effects?"),
     "hu8": ("4_neuron_sparsity", "What is left of the claim"),
     "hu9": ("2_1_visual_system", "Is sparser more evolved?"),
     "hu10": ("2_6_scale", "Fewer pictures"),
@@ -93,8 +93,6 @@ def commands(claim: str, rung: str = "objects", out: Path = RESULTS) -> str:
     return ", then ".join(steps)
 
 
-def link(claim: str) -> str:
-    """A Markdown link to the chapter that shows a claim, under its number and the section."""
-    chapter, section = SECTIONS.get(claim, OTHERS)
-    number = ".".join(part for part in chapter.split("_") if part.isdigit())
-    return f"[{number}, {section}]({chapter}.ipynb)"
+def section(claim: str) -> tuple[str, str]:
+    """The chapter that shows a claim, as the name of its notebook, and the heading in it."""
+    return SECTIONS.get(claim, OTHERS)

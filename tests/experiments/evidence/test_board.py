@@ -1,15 +1,17 @@
 """The board: every claim on it once, with the verdict that its rule gives, or what is lacking."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
 from experiments.catalogue import EXPERIMENTS
-from experiments.evidence import board, claims, progress
+from experiments.evidence import board, claim_cards, claims, progress
 from experiments.evidence.board import Board
 from experiments.evidence.recorded import Recorded
 from experiments.evidence.table import CLAIMS, evidence
@@ -58,17 +60,52 @@ def strong_units(folder):
     write(folder, "ablation-heads-all", rows)
 
 
-def lines(shown) -> list[str]:
-    return [line for line in shown.data.splitlines() if line.startswith("| **")]
+def by_id(shown) -> dict[str, BeautifulSoup]:
+    """The cards by the claims that they are anchors of."""
+    html = BeautifulSoup(shown._repr_html_(), "html.parser")
+    return {card["id"]: card for card in html.select(".claim-card")}
 
 
-def test_every_claim_is_on_the_board_once_with_a_verdict_for_each_of_its_rungs(shown):
-    rows = lines(shown.table())
-    assert len(rows) == len(claims.CLAIMS)
-    for claim, row in zip(claims.CLAIMS, rows, strict=True):
-        assert f"**{claim.statement}** ({claim.id})" in row
-        names = [board.RUNG_NAMES[claims.RUNGS[rung]] for rung in claim.rungs]
-        assert re.search(rf"\*\*not tested here\*\*.* on {', '.join(names)}<br>", row)
+def test_every_claim_has_one_card_with_a_verdict_for_each_of_its_rungs(shown):
+    found = by_id(shown.cards())
+    assert list(found) == list(claims.BY_ID)
+    for claim in claims.CLAIMS:
+        card = found[claim.id]
+        assert card.h3.get_text() == f"{claim.id}: {claim.statement}"
+        for head, rung in zip(card.select("h4"), claim.rungs, strict=True):
+            assert f"{board.RUNG_NAMES[claims.RUNGS[rung]]}: not tested here" in head.get_text()
+        assert len(card.select("ul > li")) == len(claim.criteria)
+
+
+def test_a_card_says_and_draws_what_was_measured(shown):
+    strong_units(shown.out)
+    row = shown.recorded().query("claim == 'hu3' and variant == 'zero'").iloc[0]
+    card = by_id(shown.cards("hu3"))["hu3"]
+    (line,) = (each for each in card.select("tr") if each.th.get_text() == "zero")
+    assert f"+0.500 [{row.low:+.3f}, {row.high:+.3f}], 3 models" in line.get_text()
+    place = float(line.circle["cx"])
+    start, end = map(float, re.findall(r"M([\d.]+) [\d.]+H([\d.]+)", str(line.svg))[0])
+    share = (row.estimate - row.low) / (row.high - row.low)
+    assert (place - start) / (end - start) == pytest.approx(share, abs=0.02)
+
+
+def test_what_has_no_upper_end_is_drawn_to_the_edge():
+    rows = pd.DataFrame([{"estimate": 0.1, "low": -math.inf, "high": math.inf}])
+    (drawn,) = claim_cards.intervals(rows, claims.Effect(+1, 0.03))
+    assert f"M0.0 {claim_cards.ROW / 2}H{claim_cards.WIDTH:.1f}" in drawn
+
+
+def test_rules_are_said_in_words():
+    rules = {criterion.rule for claim in claims.CLAIMS for criterion in claim.criteria}
+    said = {rule: claim_cards.counts(rule) for rule in rules}
+    assert len(set(said.values())) == len(rules)
+    assert (
+        said[claims.Effect(+1, 0.03)] == "the interval lies above 0, and the effect is 0.03 or more"
+    )
+
+
+def test_every_source_of_a_claim_has_a_name():
+    assert {key for claim in claims.CLAIMS for key in claim.sources} == set(claim_cards.SOURCES)
 
 
 def test_what_is_not_tested_has_a_reason_or_says_what_is_lacking(tmp_path):
@@ -230,10 +267,11 @@ def test_the_tables_that_the_evidence_reads_are_those_that_the_board_names(claim
 
 @pytest.mark.parametrize("claim", claims.BY_ID)
 def test_a_claim_links_to_a_section_that_is_there(claim):
-    label, target = re.fullmatch(r"\[[\d.]+, (.+)\]\((\S+)\)", progress.link(claim)).groups()
-    cells = nbformat.read(CHAPTERS / target, as_version=4).cells
+    chapter, heading = progress.section(claim)
+    cells = nbformat.read(CHAPTERS / f"{chapter}.ipynb", as_version=4).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    assert re.search(rf"^##+ {re.escape(label)}$", text, re.MULTILINE)
+    assert re.search(rf"^##+ {re.escape(heading)}$", text, re.MULTILINE)
+    assert f'href="{chapter}.ipynb#{heading.replace(" ", "-")}"' in claim_cards.shown_in(claim)
 
 
 def test_the_marks_differ_without_their_colours():
@@ -250,8 +288,8 @@ def test_the_conclusion_names_every_claim_of_a_rung_once(shown):
     sparse_attention(shown.out)
     text = shown.conclusion().data
     names = [c.id for c in claims.CLAIMS if "O" in c.rungs]
-    assert sorted(re.findall(r"\((\w+\d?)\)(?=[;.])", text)) == sorted(names)
-    assert "✓ **supported** (1): Attention is sparse (hu1)." in text
+    assert sorted(re.findall(r"\(<a href=\S+>(\w+)</a>\)(?=[;.])", text)) == sorted(names)
+    assert f"✓ **supported** (1): Attention is sparse ({claim_cards.named('hu1')})." in text
 
 
 def test_the_small_board_says_its_marks_in_words(shown):
