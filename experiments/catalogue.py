@@ -268,6 +268,14 @@ EXPERIMENTS = {
         imagenet=tuple(IMAGENET),
         random=1,
     ),
+    "offsets": Experiment(
+        "Does a head look at a fixed offset, as a weight of a convolution does?",
+        "measure",
+        dict(measures=["offset"]),
+        n=100,
+        groups=(),
+        imagenet=(CLIP,),
+    ),
     "representation": Experiment(
         "Do maps agree, what do blocks see, keep and filter out, and what do skips carry?",
         "represent",

@@ -27,10 +27,12 @@ MEASURES = {
     "accuracy": "top-1 accuracy and cross-entropy",
     "attention": "sparsity of attention rows per layer and head",
     "distance": "attention distance in pixels per layer and head",
+    "offset": "share of attention to a patch and each of its neighbours, per layer and head",
     "activation": "sparsity of rectified activations per layer",
     "cka": "similarity of all pairs of blocks",
 }
 PERMUTATIONS = 8
+OFFSETS = [f"{down:+d} {right:+d}" for down in (-1, 0, 1) for right in (-1, 0, 1)]  # in patches
 
 
 class Measurement:
@@ -55,7 +57,7 @@ class Measurement:
             ),
             "cka": None if len(block_names(model)) > 1 else "the model is not made of blocks",
         }
-        lacking["distance"] = lacking["attention"]
+        lacking["distance"] = lacking["offset"] = lacking["attention"]
         self.skipped = {name: lacking[name] for name in measures if lacking.get(name)}
         self.measures = [name for name in measures if name not in self.skipped]
 
@@ -67,7 +69,7 @@ class Measurement:
         if "activation" in self.measures:
             follow_channels(self.model, images)
         with ExitStack() as stack:
-            if {"attention", "distance"} & {*self.measures}:
+            if {"attention", "distance", "offset"} & {*self.measures}:
                 rows = "all" if self._all_rows() else "class"
                 stack.enter_context(AttentionProbe(self.model, rows=rows, reduce=self._attention))
             if "activation" in self.measures:
@@ -85,7 +87,8 @@ class Measurement:
             self.metrics.of(("cka",), MinibatchCKA).update(features.outputs)
 
     def _all_rows(self) -> bool:
-        return "distance" in self.measures or not self.layout.has_class_token
+        whole = {"distance", "offset"} & {*self.measures}
+        return bool(whole) or not self.layout.has_class_token
 
     def _accuracy(self, logits: Tensor, labels: Tensor) -> None:
         if labels.max() >= logits.shape[1]:
@@ -101,8 +104,8 @@ class Measurement:
 
     def _attention(self, layer: str, weights: Tensor) -> None:
         prefix = self.layout.prefix_in(weights.shape[-1], self._size)
-        if "distance" in self.measures:
-            self._distance(layer, weights, prefix)
+        if {"distance", "offset"} & {*self.measures}:
+            self._places(layer, weights, prefix)
         if "attention" not in self.measures:
             return
         # Without a class token every patch's row is read, and the mean over rows is the image's.
@@ -143,17 +146,25 @@ class Measurement:
             total += sparsity.gini(rows.gather(-1, order).mean(1))
         return total / PERMUTATIONS
 
-    def _distance(self, layer: str, weights: Tensor, prefix: int) -> None:
+    def _places(self, layer: str, weights: Tensor, prefix: int) -> None:
         grid = self.layout.grid_in(weights.shape[-1] - prefix, self._size)
         whole = len(weights) == len(self._index) and weights.shape[-2] == weights.shape[-1]
         if not whole or grid is None:
-            self.skipped.setdefault(f"distance in {layer}", "its maps are not of all patches")
+            for name in ("distance", "offset"):
+                if name in self.measures:
+                    why = "its maps are not of all patches"
+                    self.skipped.setdefault(f"{name} in {layer}", why)
             return
-        pixels = self._size[0] / grid[0]
-        distance = attention_geometry.mean_attention_distance(weights, grid, pixels, prefix)
-        self.metrics.of(("distance", layer, "all")).update(distance)
-        uniform = attention_geometry.uniform_attention_distance(grid, pixels)
-        self.metrics.of(("relative_distance", layer, "all")).update(distance / uniform)
+        if "distance" in self.measures:
+            pixels = self._size[0] / grid[0]
+            distance = attention_geometry.mean_attention_distance(weights, grid, pixels, prefix)
+            self.metrics.of(("distance", layer, "all")).update(distance)
+            uniform = attention_geometry.uniform_attention_distance(grid, pixels)
+            self.metrics.of(("relative_distance", layer, "all")).update(distance / uniform)
+        if "offset" in self.measures and min(grid) > 1:
+            shares = attention_geometry.offset_shares(weights, grid, prefix)
+            for offset, share in zip(OFFSETS, shares.flatten(2).unbind(-1), strict=True):
+                self.metrics.of(("offset_share", layer, offset)).update(share)
 
     def _activation(self, layer: str, values: Tensor) -> None:
         rectified = type(self.model.get_submodule(layer.partition("#")[0])) in (nn.ReLU, nn.ReLU6)

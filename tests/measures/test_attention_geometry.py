@@ -6,6 +6,7 @@ import torch
 
 from utils.measures.attention_geometry import (
     mean_attention_distance,
+    offset_shares,
     rollout,
     uniform_attention_distance,
 )
@@ -122,3 +123,42 @@ def test_rollout_refuses_what_it_cannot_multiply():
         rollout([torch.full((1, 1, 4, 4), math.nan)])
     with pytest.raises(ValueError, match="rollout is defined for"):
         rollout([-uniform_maps(4)])
+
+
+def test_a_head_that_looks_at_one_offset_has_all_of_its_share_there():
+    down, right, rows, columns = 1, -1, 4, 5
+    maps = uniform_maps(rows * columns).clone()
+    for row in range(rows - down):
+        for column in range(-right, columns):
+            query, key = row * columns + column, (row + down) * columns + column + right
+            maps[0, 0, query] = torch.eye(rows * columns)[key]
+    shares = offset_shares(maps, (rows, columns), prefix=0)
+    assert shares[0, 0, 1 + down, 1 + right] == 1
+    assert shares[0, 0].flatten().sort().values[-2] < 0.2
+
+
+def test_shares_at_offsets_are_means_over_the_queries_whose_key_is_in_the_image():
+    grid, prefix, reach = (3, 4), 2, 2
+    maps = random_maps(2, 3, 14, 14)
+    patches = maps[..., prefix:, prefix:]
+    patches = (patches / patches.sum(-1, keepdim=True)).unflatten(-1, grid).unflatten(2, grid)
+    found = offset_shares(maps, grid, prefix, reach)
+    for down in range(-reach, reach + 1):
+        for right in range(-reach, reach + 1):
+            inside = [
+                patches[:, :, row, column, row + down, column + right]
+                for row in range(max(0, -down), min(3, 3 - down))
+                for column in range(max(0, -right), min(4, 4 - right))
+            ]
+            wanted = torch.stack(inside).mean(0)
+            assert torch.allclose(found[..., reach + down, reach + right], wanted)
+
+
+def test_uniform_attention_gives_every_offset_the_same_share():
+    shares = offset_shares(uniform_maps(13), (3, 4), prefix=1, reach=2)
+    assert torch.allclose(shares, torch.full_like(shares, 1 / 12))
+
+
+def test_offsets_that_no_two_patches_have_are_refused():
+    with pytest.raises(ValueError, match="3 × 4 grid are 3 apart"):
+        offset_shares(uniform_maps(12), (3, 4), prefix=0, reach=3)

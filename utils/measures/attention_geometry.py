@@ -39,22 +39,12 @@ def mean_attention_distance(
         >>> attention_geometry.mean_attention_distance(identity, (4, 4), patch_size=8, prefix=0)
         tensor([[0., 0.]])
     """
-    x = float_responses(maps, "mean_attention_distance")
-    rows, columns = grid
-    tokens = prefix + rows * columns
-    if x.ndim != 4 or x.shape[-2:] != (tokens, tokens):
-        raise ValueError(
-            f"mean_attention_distance needs maps [batch, heads, {tokens}, {tokens}] for {prefix} "
-            f"prefix tokens and a {rows} × {columns} grid, got shape {tuple(x.shape)}: read all "
-            "rows (rows='all'), and check grid and prefix."
-        )
-    x = checked(x, "mean_attention_distance")
-    patches = float64(scaled(x[..., prefix:, prefix:]))  # [batch, heads, patches, patches]
-    axes = (torch.arange(rows).double(), torch.arange(columns).double())
+    patches = _patch_rows(maps, grid, prefix, "mean_attention_distance")
+    axes = [torch.arange(length, dtype=torch.float64) for length in grid]
     places = torch.cartesian_prod(*axes).to(patches.device)  # [patches, 2]
     pixels = patch_size * (places[:, None] - places).norm(dim=-1)  # [patches, patches]
-    distance = torch.einsum("bhqk,qk->bhq", patches, pixels) / patches.sum(-1)
-    return distance.mean(-1).to(x)
+    distance = torch.einsum("bhqk,qk->bhq", patches, pixels)
+    return distance.mean(-1).to(maps)
 
 
 def uniform_attention_distance(grid: tuple[int, int], patch_size: float) -> float:
@@ -88,6 +78,64 @@ def uniform_attention_distance(grid: tuple[int, int], patch_size: float) -> floa
         for j in range(columns)
     )
     return patch_size * total / (rows * columns) ** 2
+
+
+def offset_shares(maps: Tensor, grid: tuple[int, int], prefix: int, reach: int = 1) -> Tensor:
+    """How much of its attention a head gives to the patch at each fixed offset from the query.
+
+    The mean over queries whose key lies in the image. Prefix queries and keys are dropped, rows
+    renormalised over patches. A head that were one weight of a convolution would have 1 at one
+    offset; attention without any preference has 1 / patches everywhere. Own definition. Chapter
+    2.3.
+
+    Args:
+        maps: [batch, heads, queries, keys] of all rows, for the special tokens and then the
+            patches.
+        grid: (rows, columns) of patches.
+        prefix: Number of special tokens.
+        reach: The largest offset down and to the right, and back.
+
+    Returns:
+        [batch, heads, 2 · reach + 1, 2 · reach + 1] float64: offsets down, then to the right, each
+        from −reach to reach; NaN for a head with a row that has all its mass on the prefix.
+
+    Raises:
+        ValueError: For other shapes, NaN, infinite or negative weights, and a reach that no two
+            patches of the grid have.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import attention_geometry
+        >>> identity = torch.eye(16).expand(1, 1, 16, 16)  # every patch attends to itself
+        >>> attention_geometry.offset_shares(identity, (4, 4), prefix=0)[0, 0, 1]
+        tensor([0., 1., 0.], dtype=torch.float64)
+    """
+    if not 0 <= reach < min(grid):
+        raise ValueError(f"No two patches of a {grid[0]} × {grid[1]} grid are {reach} apart.")
+    patches = _patch_rows(maps, grid, prefix, "offset_shares")
+    whole = patches.unflatten(-1, grid).unflatten(2, grid)  # [batch, heads, r, c, r, c]
+    steps = range(-reach, reach + 1)
+    shares = [
+        whole.diagonal(down, 2, 4).diagonal(right, 2, 3).mean((-2, -1))
+        for down in steps
+        for right in steps
+    ]
+    return torch.stack(shares, -1).unflatten(-1, (len(steps), len(steps)))
+
+
+def _patch_rows(maps: Tensor, grid: tuple[int, int], prefix: int, what: str) -> Tensor:
+    """Rows of patches over patches, which sum to one [batch, heads, patches, patches], float64."""
+    x = float_responses(maps, what)
+    rows, columns = grid
+    tokens = prefix + rows * columns
+    if x.ndim != 4 or x.shape[-2:] != (tokens, tokens):
+        raise ValueError(
+            f"{what} needs maps [batch, heads, {tokens}, {tokens}] for {prefix} prefix tokens and "
+            f"a {rows} × {columns} grid, got shape {tuple(x.shape)}: read all rows (rows='all'), "
+            "and check grid and prefix."
+        )
+    patches = float64(scaled(checked(x, what)[..., prefix:, prefix:]))
+    return patches / patches.sum(-1, keepdim=True)
 
 
 def rollout(maps: Iterable[Tensor]) -> Tensor:
