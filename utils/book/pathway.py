@@ -65,7 +65,7 @@ def draw() -> Figure:
     Returns:
         The figure.
     """
-    fig, ax = plt.subplots(figsize=(WIDTH, 6.4))
+    fig, ax = plt.subplots(figsize=(WIDTH, 5.7))
     for column, (head, name, boxes) in enumerate(COLUMNS):
         middle, colour = column * STEP, COLOURS[name]
         ax.text(middle, 0.6, head, ha="center", fontsize=13, weight="bold", color=colour)
