@@ -38,9 +38,11 @@ def _name_the_index_in_the_header(table: Tag) -> None:
     above, below = (row.find_all("th", recursive=False) for row in rows[-2:])
     named = [bool(cell.get_text(strip=True)) for cell in below]
     fits = len(above) == len(below) and not any(cell.has_attr("colspan") for cell in above)
-    blank = all(not cell.get_text(strip=True) for cell, own in zip(above, named) if own)
-    if fits and blank and any(named) and not all(named):
-        for cell, own, lower in zip(above, named, below):
+    if not fits or all(named):
+        return
+    blank = not any(a.get_text(strip=True) for a, own in zip(above, named, strict=True) if own)
+    if blank and any(named):
+        for cell, own, lower in zip(above, named, below, strict=True):
             if own:
                 cell.string = lower.get_text(strip=True)
         rows[-1].decompose()

@@ -1,8 +1,10 @@
 """Sphinx extension: the last hand on the rendered pages.
 
 What the theme and the other extensions wrote is read back as HTML, mended, and written again: what
-a page weighs (`lighter`), and what it says to those who do not see it or use no mouse
-(`accessible`).
+a page weighs (`lighter`), what it says to those who do not see it or use no mouse (`accessible`),
+where its words lead (`links`), what other sites read (`head`), and its own scripts (`scripts`).
+What is made from all pages comes last: the cards of the landing page (`landing`), the index of the
+search (`sections`), the list of pages for search engines, the page for addresses that lead nowhere.
 """
 
 import os
@@ -13,9 +15,10 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup
 
-from . import accessible, lighter
+from . import accessible, head, landing, lighter, links, scripts, sections
 
-MENDING = (lighter.mend, accessible.mend)
+MENDING = (lighter.mend, accessible.mend, links.mend, head.mend, scripts.mend)
+TOGETHER = (landing.fill, head.publish, sections.write)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def finish(site: Site, names: Collection[str]) -> None:
         for mend in MENDING:
             mend(page)
         page.file.write_text(str(page.html), encoding="utf-8")
+    for make in TOGETHER:
+        make(site)
 
 
 def _remember(app, pagename, templatename, context, doctree):
