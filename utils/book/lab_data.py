@@ -21,7 +21,7 @@ from ..probes import AttentionProbe, token_layout
 from ..stimuli import datasets, objects, objects2
 
 NETWORKS = {"vit": "vit-d6-h4", "cnn": "resnet-d20"}  # that the Lab runs
-EACH = 4  # test pictures of each class
+EACH = 3  # test pictures of each class
 CONFIDENT = 0.9  # probability that both networks give to the class of the first picture
 USUAL = 1000  # validation pictures that say what is usual
 PLACING = 2  # the draw of place, ground and light that all mixed pictures share
@@ -172,7 +172,13 @@ def reference(images: np.ndarray) -> dict:
     found = statistics(images)
     mean, inverse = found.mean(0), np.linalg.inv(np.cov(found.T))
     own = np.quantile(distances(images, mean, inverse), np.linspace(0, 1, 101))
-    return {"mean": mean.tolist(), "inverse": inverse.tolist(), "distances": own.tolist()}
+    found = {"mean": mean, "inverse": inverse, "distances": own}
+    return {name: _short(values.tolist()) for name, values in found.items()}
+
+
+def _short(values):
+    """Numbers in nested lists with seven digits, which are enough and weigh little in a file."""
+    return [_short(v) for v in values] if isinstance(values, list) else float(f"{values:.7g}")
 
 
 # Files.
@@ -222,7 +228,7 @@ def _first_view(shown: Shown) -> dict:
         "head": head + 1,
         "vit": _rounded(found.vit[0], 6),
         "cnn": _rounded(found.cnn[0], 6),
-        "attention": _rounded(found.attention[0, :, :, 0, prefix:], 5),
+        "attention": _rounded(found.attention[0, :, :, 0, prefix:], 4),
         "evidence": _rounded(found.evidence[0, answer], 4),
     }
 

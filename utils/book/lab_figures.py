@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from ..measures.ablation.units import units_of
@@ -21,6 +22,7 @@ from . import lab_data
 from .plotting import COLOURS, WIDTH
 
 KINDS = ("both", "attention", "ablation")
+SHADES = 64  # colours of a recorded figure, which goes into the page in whole
 NAMES = {"vit": "ViT", "cnn": "ResNet"}
 
 
@@ -35,10 +37,12 @@ class LabFigure:
 
     def __init__(self, kind: str, state: str, alt: str, drawn: Figure) -> None:
         self.kind, self.state, self.alt = kind, state, alt
-        buffer = io.BytesIO()
-        drawn.savefig(buffer, format="png", dpi=120)
+        full, small = io.BytesIO(), io.BytesIO()
+        drawn.savefig(full, format="png", dpi=120)
         plt.close(drawn)
-        self._png = buffer.getvalue()
+        few = Image.open(full).convert("RGB").quantize(SHADES)
+        few.save(small, "png", optimize=True)
+        self._png = small.getvalue()
 
     def _repr_png_(self) -> bytes:
         return self._png

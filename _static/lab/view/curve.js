@@ -5,8 +5,8 @@ import { units } from "./state.js";
 import { KINDS, count, nats } from "./words.js";
 
 const [WIDTH, HEIGHT] = [360, 220];
-const EDGE = { left: 40, right: 74, top: 14, bottom: 36 };
-const NAMES = { top: "strongest", random: "random", bottom: "weakest" };
+const EDGE = { left: 40, right: 16, top: 14, bottom: 36 };
+const NAMES = { top: "strongest first", random: "random", bottom: "weakest first" };
 
 export class Curve {
   constructor(session) {
@@ -18,6 +18,11 @@ export class Curve {
     this.stop = h("button", { type: "button", on: { click: () => session.endCurve() } }, "Stop");
     this.progress = h("progress", { max: 1, "aria-label": "How much of the curve is drawn" });
     this.chart = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": "" });
+    this.legend = h(
+      "p",
+      { class: "lab-row lab-note", "aria-hidden": "true" },
+      ...Object.entries(NAMES).map(key),
+    );
     this.table = h("tbody", {});
     const heads = ["taken", ...Object.values(NAMES)].map((name) => h("th", { scope: "col" }, name));
     this.numbers = h(
@@ -38,6 +43,7 @@ export class Curve {
       { class: "lab-curve" },
       h("p", { class: "lab-row" }, this.start, this.stop, this.progress),
       this.text,
+      this.legend,
       this.chart,
       this.numbers,
     );
@@ -50,6 +56,7 @@ export class Curve {
     attribute(this.stop, "hidden", !running);
     attribute(this.progress, "hidden", !running);
     attribute(this.chart, "hidden", !curve);
+    attribute(this.legend, "hidden", !curve);
     attribute(this.numbers, "hidden", !curve || running);
     this.progress.value = curve ? curve.done / curve.total : 0;
     say(
@@ -83,11 +90,11 @@ export class Curve {
       return svg("path", {
         class: "lab-line",
         "data-order": order,
-        "data-role": role,
         d: d.join(""),
       });
     });
-    this.chart.replaceChildren(...marks, ...paths, ...labels(drawn, x, y));
+    this.chart.replaceChildren(...marks, ...paths);
+    this.element.dataset.role = role;
     const worst = drawn.map(
       ([order, line]) => `${NAMES[order]} ${nats(Math.max(...line.map(([, kl]) => kl)))}`,
     );
@@ -96,23 +103,10 @@ export class Curve {
   }
 }
 
-/** Names of lines at the widest gap between them, near the middle of the chart. */
-function labels(lines, x, y) {
-  const spots = lines.map(([order, line]) => {
-    const [k, kl] = line[Math.floor(line.length * 0.72)];
-    return { order, x: x(k) + 6, y: y(kl) };
-  });
-  spots.sort((a, b) => a.y - b.y);
-  spots.forEach((spot, i) => {
-    if (i) spot.y = Math.max(spot.y, spots[i - 1].y + 14);
-  });
-  return spots.map((spot) =>
-    svg(
-      "text",
-      { x: spot.x, y: spot.y + 4, class: "lab-label", "data-order": spot.order },
-      NAMES[spot.order],
-    ),
-  );
+/** What a line stands for. */
+function key([order, name]) {
+  const line = svg("path", { class: "lab-line", "data-order": order, d: "M2 8H34" });
+  return h("span", { class: "lab-key" }, svg("svg", { viewBox: "0 0 36 16" }, line), name);
 }
 
 /** [k, mean KL over draws] of an order. */

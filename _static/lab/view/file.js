@@ -6,7 +6,7 @@ const MOST = 4096; // pixels a side that are read as they are; larger ones are s
 export async function openPicture(file, engine) {
   const image = await createImageBitmap(file).catch(() => {
     throw new Error(
-      `“${file.name}” cannot be read as a picture: choose a PNG, JPEG, WebP or GIF file.`,
+      `The file “${file.name}” cannot be read as a picture: choose a PNG, JPEG, WebP or GIF file.`,
     );
   });
   const scale = Math.min(1, MOST / Math.max(image.width, image.height));

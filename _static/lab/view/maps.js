@@ -123,7 +123,11 @@ export class Attention {
       this.stage,
       this.bar.element,
       h("figcaption", {}, this.text),
-      h("p", { class: "lab-axis", "aria-hidden": "true" }, "layers 1 to ", String(layers), " →"),
+      h(
+        "p",
+        { class: "lab-axis", "aria-hidden": "true" },
+        `layers 1 to ${layers} →, heads 1 to ${heads} ↓`,
+      ),
       this.grid.element,
     );
   }

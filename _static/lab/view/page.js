@@ -35,10 +35,11 @@ export function news() {
 }
 
 export function page(session, steps) {
+  const picture = new Picture();
   const views = {
     news: news(),
-    picture: new Picture(),
-    sources: new Sources(session),
+    picture,
+    sources: new Sources(session, picture),
     answers: bothAnswers(session),
     asking: new Asking(session),
     attention: new Attention(session),
@@ -47,7 +48,7 @@ export function page(session, steps) {
     curve: new Curve(session),
   };
   const part = (name, title, ...content) =>
-    h("section", { class: `lab-part lab-${name}` }, h("h2", {}, title), ...content);
+    h("section", { class: `lab-part lab-${name}` }, h("h2", { tabindex: -1 }, title), ...content);
   const stage = h(
     "div",
     { class: "lab-stage" },
@@ -71,7 +72,13 @@ export function page(session, steps) {
   );
   session.show(...Object.values(views));
   steps.addEventListener("click", ({ target }) => {
-    if (target.closest("a")?.hash === location.hash) session.follow(location.hash.slice(1));
+    const way = target.closest("a");
+    if (!way) return;
+    if (way.hash === location.hash) session.follow(way.hash.slice(1));
+    const asked = new URLSearchParams(way.hash.slice(1));
+    const name = asked.has("order") ? "gone" : asked.has("patch") ? "looks" : "shown";
+    stage.querySelector(`.lab-${name} > h2`).focus({ preventScroll: true });
+    stage.querySelector(`.lab-${name}`).scrollIntoView();
   });
   return stage;
 }

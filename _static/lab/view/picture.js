@@ -9,14 +9,22 @@ import { largeSheet, paint, sheet } from "./paint.js";
 import { spriteOf } from "./sprites.js";
 import { article } from "./words.js";
 
-/** The picture, large, with its name. */
+/** The picture, large, with its name; the easel draws on it. */
 export class Picture {
   constructor() {
     this.canvas = largeSheet();
-    this.stage = h("div", { class: "lab-picture", role: "img" }, this.canvas);
+    this.stage = h("div", { class: "lab-picture" }, this.canvas);
     this.title = h("p", { class: "lab-title" });
     this.warning = h("p", { class: "lab-warning" });
     this.element = h("div", {}, this.stage, this.title, this.warning);
+    this.draw(false);
+  }
+
+  /** Whether the picture can be drawn upon. */
+  draw(on) {
+    attribute(this.stage, "role", on ? "application" : "img");
+    attribute(this.stage, "tabindex", on ? 0 : null);
+    attribute(this.stage, "aria-describedby", on ? HELP : null);
   }
 
   update(session) {
@@ -28,9 +36,9 @@ export class Picture {
   }
 }
 
+const HELP = newId(); // of what says how to draw
 const UNLIKE =
-  "Unlike the pictures that the networks learned from: their answers mean little here. (The " +
-  "test is of simple statistics; where it is silent, that is no promise.)";
+  "Unlike the pictures that the networks learned from: their answers mean little here.";
 
 /** A grid of small pictures, ten a row, painted when they are first seen. */
 class Gallery {
@@ -128,31 +136,20 @@ class Mixer {
   }
 }
 
-/** A brush. The keyboard moves it with the arrow keys and sets it down with the space bar. */
+/** A brush on the picture, for a pointer and for the keyboard. */
 class Easel {
-  constructor(session) {
-    Object.assign(this, { session, ink: 0, size: 1, x: SIDE / 2, y: SIDE / 2 });
-    this.canvas = largeSheet();
-    this.cursor = h("span", { class: "lab-cursor" });
-    this.board = h(
-      "div",
-      {
-        class: "lab-easel",
-        role: "application",
-        tabindex: 0,
-        "aria-label":
-          "Drawing: the arrow keys move the brush, the space bar sets it down, Backspace takes back",
-        on: {
-          pointerdown: (event) => this.down(event),
-          pointermove: (event) => event.buttons && this.drawing && this.extend(event),
-          pointerup: () => (this.drawing = false),
-          pointercancel: () => (this.drawing = false),
-          keydown: (event) => this.key(event),
-        },
-      },
-      this.canvas,
-      this.cursor,
-    );
+  constructor(session, picture) {
+    Object.assign(this, { session, picture, ink: 0, size: 1, x: SIDE / 2, y: SIDE / 2 });
+    this.cursor = h("span", { class: "lab-cursor", hidden: true });
+    this.board = picture.stage;
+    this.board.append(this.cursor);
+    const listen = (name, listener) =>
+      this.board.addEventListener(name, (event) => this.isOpen && listener(event));
+    listen("pointerdown", (event) => this.down(event));
+    listen("pointermove", (event) => this.drawing && this.extend(event));
+    listen("pointerup", () => (this.drawing = false));
+    listen("pointercancel", () => (this.drawing = false));
+    listen("keydown", (event) => this.key(event));
     const inks = INKS.map(([name, rgb], i) => [String(i), name, swatch(rgb)]);
     const sizes = SIZES.map((size, i) => [String(i), `${size} px`]);
     this.inks = radios("Colour", inks, (ink) => this.choose({ ink: Number(ink) }));
@@ -163,7 +160,12 @@ class Easel {
     this.element = h(
       "div",
       {},
-      this.board,
+      h(
+        "p",
+        { class: "lab-note", id: HELP },
+        "Draw on the picture above. With the keyboard: the arrow keys move the brush, the space bar " +
+          "sets it down, Backspace takes back.",
+      ),
       this.inks.element,
       this.sizes.element,
       h(
@@ -175,6 +177,13 @@ class Easel {
       ),
     );
     this.choose({});
+  }
+
+  open(on) {
+    this.isOpen = on;
+    this.cursor.hidden = !on;
+    attribute(this.board, "data-drawing", on);
+    this.picture.draw(on);
   }
 
   choose(change) {
@@ -233,9 +242,7 @@ class Easel {
     event.preventDefault();
   }
 
-  update({ bytes }) {
-    if (bytes) paint(this.canvas, bytes);
-  }
+  update() {}
 }
 
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -284,7 +291,8 @@ class Own {
         "p",
         { class: "lab-note" },
         "It never leaves this page. Its middle is cut out and shrunk to 32 × 32 pixels. The networks " +
-          "know ten shapes and ten textures, and give one of these names to whatever they see.",
+          "know ten classes, and give one of these names to whatever they see. The page says if simple " +
+          "statistics of a picture are unusual; where it does not, that is no promise.",
       ),
     );
   }
@@ -294,11 +302,13 @@ class Own {
 
 /** All four, one at a time. */
 export class Sources {
-  constructor(session) {
+  constructor(session, picture) {
     this.session = session;
     const parts = { choose: Choice, mix: Mixer, draw: Easel, own: Own };
     const names = { choose: "Choose", mix: "Mix", draw: "Draw", own: "Your own" };
-    this.tabs = Object.keys(parts).map((key) => this.tab(key, names[key], new parts[key](session)));
+    this.tabs = Object.keys(parts).map((key) =>
+      this.tab(key, names[key], new parts[key](session, picture)),
+    );
     const list = h("div", { role: "tablist", "aria-label": "Where the picture comes from" });
     list.append(...this.tabs.map(({ tab }) => tab));
     list.addEventListener("keydown", (event) => this.key(event));
@@ -323,6 +333,7 @@ export class Sources {
       tab.setAttribute("aria-selected", own === key);
       tab.tabIndex = own === key ? 0 : -1;
       panel.hidden = own !== key;
+      part.open?.(own === key);
       if (own === key) part.update(this.session);
     }
     this.opened = key;

@@ -12,15 +12,15 @@ const ORDER = {
   top: "the strongest first",
   random: "in random order",
   bottom: "the weakest first",
-  centre: "from the centre outwards",
-  matched: "random ones that hold as much as the strongest",
-  permuted: "none: the weights change places",
+  centre: "from the centre",
+  matched: "random, of equal attention",
+  permuted: "all, to other places",
   chosen: "those that I click",
 };
 const VALUE = {
   zero: "nothing",
-  renormalise: "nothing, and the rest is scaled up",
-  uniform: "what they hold, evenly spread",
+  renormalise: "nothing, rest scaled up",
+  uniform: "their sum, evenly",
 };
 
 export class Removal {
@@ -92,6 +92,7 @@ export class Removal {
     const { net: role } = state;
     const { n, noun, step } = units(state, about);
     this.net.choose(role);
+    this.form.dataset.role = role;
     this.scope.offer(role === "vit" ? scopes(state) : places(about));
     this.scope.control.value = role === "vit" ? state.scope : state.at;
     this.order.offer(ORDERS[role].map((order) => [order, ORDER[order]]));
@@ -166,7 +167,7 @@ export class Removal {
 
 /** What has changed in the layer and head that is shown: { shares, places } of its units. */
 function changeOf({ state, about, ablated }) {
-  if (!ablated || ablated.role !== state.net) return null;
+  if (ablated?.role !== state.net || ablated.order !== state.order) return null; // not yet
   const { layers, n } = units(state, about);
   const number = state.net === "vit" ? layers.indexOf(state.layer - 1) : layers.length - 1;
   const change = ablated.changes[number];
@@ -202,7 +203,7 @@ const scopes = ({ layer, head }) => [
 const places = ({ networks }) => [
   ...networks.cnn.layers.map((name, i) => {
     const side = networks.cnn.sides[i];
-    return [name, `${layerName(name)} (${side} × ${side} places)`];
+    return [name, `${layerName(name)} (${side} × ${side})`];
   }),
   ["all", "all of them together"],
 ];

@@ -53,6 +53,7 @@ export class Session {
 
   /** Change what is chosen. */
   set(change) {
+    if (!this.message.startsWith("Fetching")) this.message = "";
     this.wake();
     this.become({ ...this.state, ...change });
   }
@@ -181,9 +182,9 @@ export class Session {
     if (!intact || !isAblation(this.state)) return null;
     const result = await this.engine.ablate(this.request(picture, index), { signal });
     const before = outcome(intact.logits, intact.logits, intact.answer).margin;
-    const { net: role } = this.state;
+    const { net: role, order } = this.state;
     const probabilities = softmax(result.logits);
-    return { ...result, role, before, probabilities, answer: largest(result.logits) };
+    return { ...result, role, order, before, probabilities, answer: largest(result.logits) };
   }
 
   /** The curve of the state, step by step. */
@@ -242,7 +243,7 @@ export class Session {
   title() {
     const { source, strokes } = this.state;
     const { shapes, textures, pictures } = this.about;
-    const drawn = strokes ? ", drawn upon" : "";
+    const drawn = strokes ? ", drawn on" : "";
     if (source.kind === "own") return `Your picture${drawn}`;
     if (source.kind === "blank") return strokes ? "Your drawing" : "An empty sheet";
     if (source.kind === "mix")
