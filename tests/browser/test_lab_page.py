@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from timm.data import create_transform
 
-from utils.book import build, lab_data, lab_figures
+from utils.book import build, lab, lab_data
 from utils.measures.ablation.units import units_of
 from utils.probes import Ablator
 
@@ -683,9 +683,9 @@ def test_what_has_the_focus_is_ringed(visit):
 # In chapters.
 
 
-@pytest.mark.parametrize("kind", lab_figures.KINDS)
+@pytest.mark.parametrize("kind", lab.KINDS)
 def test_a_figure_of_a_chapter_comes_to_life_and_stays_recorded_elsewhere(visit, kind):
-    figure = lab_figures.figure(kind)
+    figure = lab.figure(kind)
     markup = figure._repr_html_()
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert len(figure.alt) >= 40
@@ -725,7 +725,7 @@ def test_a_figure_that_cannot_be_is_refused_in_a_sentence():
         {"kind": "attention", "layer": 99},
     ):
         with pytest.raises(ValueError, match=r"^(There is no|Picture).*choose.*\.$"):
-            lab_figures.figure(**wrong)
+            lab.figure(**wrong)
 
 
 def test_the_lab_with_both_networks_weighs_little_more_than_a_page_of_text(visit, browser, address):
@@ -734,13 +734,13 @@ def test_the_lab_with_both_networks_weighs_little_more_than_a_page_of_text(visit
 
     page = visit(f"picture={picture(3)[1]}")
     settled(page, "says")
-    lab = weighed(page)
+    whole = weighed(page)
     page.goto(address.replace("lab.html", "appendix_credits.html"), wait_until="networkidle")
     page.requested.clear()
     page.reload(wait_until="networkidle")
     text = weighed(page)
-    more = sum(lab.values()) - sum(text.values())
-    assert more <= MOST, sorted(lab.items(), key=lambda item: -item[1])[:12]
+    more = sum(whole.values()) - sum(text.values())
+    assert more <= MOST, sorted(whole.items(), key=lambda item: -item[1])[:12]
 
 
 def _content(url, address):

@@ -1,113 +1,208 @@
-"""Sphinx extension: the Lab, where the book's networks run in the reader's browser.
+"""The Lab's figures: recorded by the cell that makes them, live where a page has the Lab.
 
-The directive `lab` puts the whole of it on a page; `figure` makes one of its figures for a chapter.
-Pages that have neither load nothing of it. What the page loads is made once for each state of the
-code and the zoo, and kept in `_build/.lab`.
+`figure` shows a picture in the two networks, a head's attention or an ablation. In the rendered
+book the Lab takes the recorded figure's place and computes; in Jupyter, in Colab, in print and
+without scripts the recorded one stays.
 """
 
-import hashlib
+import base64
 import html
-import json
-import shutil
-from pathlib import Path
+import io
 
-from docutils import nodes
-from docutils.parsers.rst import Directive
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
 
-from ..models import zoo
-from . import lab_data, lab_steps
-from .lab_figures import LabFigure, figure
+from ..measures.ablation.units import units_of
+from ..probes import Ablator, token_layout
+from . import lab_data
+from .plotting import COLOURS, WIDTH
 
-__all__ = ["LabFigure", "figure", "setup"]
-
-CODE = Path(__file__).resolve().parents[1]
-STYLES, SCRIPT, DATA = "lab/view/lab.css", "lab/view/start.js", "lab/data"
-MARK = "data-lab="  # in a page that has the Lab or a figure of it
-ASLEEP = (
-    "This is what the Lab opens with, as it was recorded. The Lab itself has not started: it needs "
-    "scripts, and a page that comes from a server and not from a file (<code>make serve</code> "
-    "shows the book on http://localhost:8000)."
-)
+KINDS = ("both", "attention", "ablation")
+SHADES = 64  # colours of a recorded figure, which goes into the page in whole
+NAMES = {"vit": "ViT", "cnn": "ResNet"}
 
 
-def _key() -> str:
-    """What the files depend on: the code of the library, and the weights."""
-    digest = hashlib.sha256()
-    for file in sorted(CODE.rglob("*.py")):
-        digest.update(file.relative_to(CODE).as_posix().encode() + file.read_bytes())
-    for name in lab_data.NETWORKS.values():
-        digest.update((zoo.fingerprint(name) or "").encode())
-    return digest.hexdigest()[:16]
+class LabFigure:
+    """What `figure` returns; show it as the last line of a cell.
+
+    Attributes:
+        kind: One of KINDS.
+        state: The Lab's address of what is shown, after "#".
+        alt: What is seen, in words.
+    """
+
+    def __init__(self, kind: str, state: str, alt: str, drawn: Figure) -> None:
+        self.kind, self.state, self.alt = kind, state, alt
+        full, small = io.BytesIO(), io.BytesIO()
+        drawn.savefig(full, format="png", dpi=120)
+        plt.close(drawn)
+        few = Image.open(full).convert("RGB").quantize(SHADES)
+        few.save(small, "png", optimize=True)
+        self._png = small.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self._png
+
+    def _repr_html_(self) -> str:
+        source = f"data:image/png;base64,{base64.b64encode(self._png).decode('ascii')}"
+        alt, state = html.escape(self.alt), html.escape(self.state)
+        return (
+            f'<div class="lab" data-lab="{self.kind}" data-state="{state}">'
+            f'<figure class="lab-still"><img alt="{alt}" src="{source}" '
+            'style="width:100%;max-width:640px;background:white"></figure></div>'
+        )
 
 
-def made(cache: Path) -> Path:
-    """The folder with what the page loads, which is made if it is not there.
+def figure(
+    kind: str,
+    picture: int | None = None,
+    layer: int | None = None,
+    head: int | None = None,
+    k: int = 8,
+) -> LabFigure:
+    """A figure of the Lab.
 
     Args:
-        cache: Where such folders lie, one for each state of the code and the zoo.
+        kind: "both", a picture and what both networks say; "attention", where a head of the ViT
+            looks; "ablation", what the ViT says without the k strongest patches of every head.
+        picture: Its number in the test split, one of `lab_data.test_pictures`; the Lab's first
+            picture if None.
+        layer: From 1 on; the one with the strongest weight if None.
+        head: From 1 on; as `layer`.
+        k: How many patches are taken away.
+
+    Returns:
+        The figure, to be shown by the last line of a cell.
+
+    Raises:
+        ValueError: For an unknown kind, and a picture, layer, head or number that is not there.
+
+    Example:
+        >>> from utils.book import lab
+        >>> lab.figure("attention", layer=6, head=2).state.split("&")[1:]
+        ['layer=6', 'head=2']
     """
-    folder = cache / _key()
-    if not (folder / "lab.json").is_file():
-        shutil.rmtree(cache, ignore_errors=True)
-        lab_data.write(folder, lab_steps.steps())
-    return folder
+    if kind not in KINDS:
+        raise ValueError(f"There is no figure {kind!r} of the Lab: choose {', '.join(KINDS)}.")
+    shown, labels = lab_data.test_pictures()
+    numbers = shown.index.tolist()
+    picture = numbers[lab_data.first()] if picture is None else picture
+    if picture not in numbers:
+        raise ValueError(f"Picture {picture} is not one of the Lab's: choose of {sorted(numbers)}.")
+    place = numbers.index(picture)
+    image = shown.images[place : place + 1]
+    found = lab_data.read(image)
+    prefix = token_layout(lab_data.networks()["vit"]).prefix
+    attention = found.attention[0, :, :, 0, prefix:]  # [layers, heads, patches]
+    strongest = lab_data.peak(found.attention[0], prefix)
+    layers, heads, n = attention.shape
+    layer = _inside("layer", strongest[0] + 1 if layer is None else layer, layers)
+    head = _inside("head", strongest[1] + 1 if head is None else head, heads)
+    state = f"picture={picture}&layer={layer}&head={head}"
+    name = f"Picture {picture}, labelled {lab_data.MAKER.SHAPES[int(labels[place])]}"
+    if kind == "both":
+        drawn, alt = _both(image, found)
+    elif kind == "attention":
+        drawn, alt = _attention(image, attention, layer, head)
+    else:
+        name_of = lab_data.NETWORKS["vit"]
+        state += f"&net={name_of}&scope=all&order=top&k={_inside('k', k, n)}"
+        drawn, alt = _ablation(image, found.vit[0], k)
+    return LabFigure(kind, state, f"{name}; {alt}", drawn)
 
 
-def _of(app) -> Path:
-    return made(Path(app.outdir).parent / ".lab")
+def _inside(what: str, number: int, most: int) -> int:
+    if not 1 <= number <= most:
+        raise ValueError(f"There is no {what} {number} in this ViT: choose 1 to {most}.")
+    return number
 
 
-class Lab(Directive):
-    """The whole Lab: as it opens, recorded, and the tasks. Scripts bring it to life."""
-
-    def run(self):
-        """Return the page's markup."""
-        app = self.state.document.settings.env.app
-        steps = json.loads((_of(app) / "lab.json").read_text(encoding="utf-8"))["steps"]
-        recorded = figure("both")
-        still = recorded._repr_html_().split(">", 1)[1].removesuffix("</div>")
-        tasks = "".join(map(_task, steps))
-        content = (
-            f'<div class="lab" data-lab="page">'
-            f'<div class="lab-still">{still}<p>{ASLEEP}</p></div>'
-            f'<ol class="lab-steps">{tasks}</ol></div>'
-        )
-        return [nodes.raw("", content, format="html")]
+def _answer(probabilities: Tensor) -> str:
+    share, label = probabilities.max(0)
+    return f"{lab_data.MAKER.SHAPES[int(label)]} with {share:.0%}"
 
 
-def _task(step: dict) -> str:
-    way = f' <a href="#{html.escape(step["state"])}">Show it</a>' if step["state"] else ""
-    title, task, found = (html.escape(step[key]) for key in ("title", "task", "found"))
-    return (
-        f"<li><details><summary>{title}</summary><p>{task}</p>"
-        f"<details><summary>One answer</summary><p>{found}{way}</p></details></details></li>"
+def _axes(panels: int) -> tuple[Figure, list]:
+    fig, axes = plt.subplots(1, panels, figsize=(WIDTH, WIDTH / panels), constrained_layout=True)
+    return fig, list(axes)
+
+
+def _picture(ax, image: Tensor, title: str) -> None:
+    ax.imshow(image[0].permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.set_title(title, fontsize=11)
+    ax.axis("off")
+
+
+def _bars(ax, sides: list[tuple[str, Tensor, str, float]]) -> None:
+    """Probabilities class by class; each side has a name, values, a colour and an opacity."""
+    names = lab_data.MAKER.SHAPES
+    height = 0.8 / len(sides)
+    for i, (name, values, colour, alpha) in enumerate(sides):
+        at = np.arange(len(names)) + i * height
+        ax.barh(at, values.numpy(), height, color=colour, alpha=alpha, label=name)
+    ax.set(xlim=(0, 1), xlabel="probability")
+    ax.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names, fontsize=10)
+    ax.invert_yaxis()
+    ax.legend(fontsize=10, frameon=False, loc="lower right")
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _both(image: Tensor, found: lab_data.Read) -> tuple[Figure, str]:
+    fig, (left, right) = _axes(2)
+    _picture(left, image, "the picture")
+    _bars(right, [(NAMES[r], getattr(found, r)[0], COLOURS[r], 1) for r in ("vit", "cnn")])
+    said = (f"the {NAMES[role]} says {_answer(getattr(found, role)[0])}" for role in NAMES)
+    return fig, " and ".join(said) + "."
+
+
+def _attention(image: Tensor, attention: Tensor, layer: int, head: int) -> tuple[Figure, str]:
+    fig, (left, right) = _axes(2)
+    own, full = attention[layer - 1, head - 1], float(attention.max())
+    _picture(left, image, "the picture")
+    _picture(right, coloured(image, own, full), f"layer {layer}, head {head}")
+    side = round(len(own) ** 0.5)
+    row, column = divmod(int(own.argmax()), side)
+    return fig, (
+        f"the class token attends most, with {float(own.max()):.3f}, to the patch in row "
+        f"{row + 1}, column {column + 1}, in layer {layer}, head {head}; full colour is {full:.3f}."
     )
 
 
-def _keep_off_other_pages(app, config):
-    # Jupyter Book puts every style sheet below `_static/` on every page.
-    config.html_css_files = [file for file in config.html_css_files if file != STYLES]
+def coloured(image: Tensor, weights: Tensor, full: float) -> Tensor:
+    """Weights [n] as a layer of colour on an image [1, 3, h, w], which is grey and bright.
 
-
-def _load(app, pagename, templatename, context, doctree):
-    if MARK in context.get("body", ""):
-        app.add_css_file(STYLES)
-        app.add_js_file(SCRIPT, type="module")
-
-
-def _copy(app, exception):
-    if exception is None and app.builder.format == "html":
-        shutil.copytree(_of(app), Path(app.outdir) / "_static" / DATA, dirs_exist_ok=True)
-
-
-def setup(app):
-    """Register with Sphinx.
-
-    Args:
-        app: Sphinx's application.
+    On a square-root scale from 0 to `full`, as in the Lab.
     """
-    app.add_directive("lab", Lab)
-    app.connect("config-inited", _keep_off_other_pages)
-    app.connect("html-page-context", _load)
-    app.connect("build-finished", _copy)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    side = round(len(weights) ** 0.5)
+    share = (weights / full).clamp(0, 1).sqrt().reshape(1, 1, side, side)
+    share = 0.95 * torch.nn.functional.interpolate(share, size=image.shape[-2:])
+    grey = 0.59 + 0.41 * image.mean(1, keepdim=True)
+    rgb = [int(COLOURS["vit"][i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return grey + (torch.tensor(rgb).view(1, 3, 1, 1) - grey) * share
+
+
+def _ablation(image: Tensor, intact: Tensor, k: int) -> tuple[Figure, str]:
+    vit = lab_data.networks()["vit"]
+    units = units_of(vit, "blocks.*.attn", "attention")
+    responses = units.read(image)
+    specs = []
+    for layer, found in responses.items():
+        top = found.scores.argsort(dim=-1, descending=True, stable=True)[..., :k]
+        shares = torch.zeros_like(found.scores).scatter(-1, top, 1.0)
+        specs.append(units.spec(layer, shares, "zero"))
+    after = Ablator(vit).run(image, [specs])[0, 0].softmax(-1)
+    fig, (left, right) = _axes(2)
+    _picture(left, image, "the picture")
+    sides = [
+        ("intact", intact, COLOURS["vit"], 0.4),
+        (f"{k} patches less", after, COLOURS["vit"], 1),
+    ]
+    _bars(right, sides)
+    return fig, (
+        f"the ViT says {_answer(intact)}, and {_answer(after)} without the {k} strongest patches "
+        "of every head."
+    )
