@@ -39,9 +39,7 @@ READING = (lint.length_faults, lint.reading_faults, lint.figure_faults)
 DENSE = {
     "1_introduction",
     "3_attention_sparsity",
-    "4_neuron_sparsity",
     "5_1_ablation",
-    "6_claims",
     "appendix_imagenet",
 }
 
