@@ -32,7 +32,7 @@
       "button",
       { type: "button", className: "btn btn-sm all-code", title: "Open the folded code of this book" },
       element("i", { className: "fas fa-code", ariaHidden: "true" }),
-      " All code",
+      element("span", {}, " All code"),
     );
     const show = (open) => {
       button.setAttribute("aria-pressed", open);

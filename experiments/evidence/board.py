@@ -122,7 +122,7 @@ def _in_all(variants: tuple[str, ...]) -> str:
     return f"; for each of: {'; '.join(map(html.escape, variants))}" if len(variants) > 1 else ""
 
 
-def _effects(rows: pd.DataFrame, criterion: claims.Criterion) -> str:
+def _effects(rows: pd.DataFrame, criterion: claims.Criterion, named: bool) -> str:
     """A table of estimates and intervals, drawn and in numbers."""
     lines = []
     for row, drawn in zip(
@@ -131,8 +131,8 @@ def _effects(rows: pd.DataFrame, criterion: claims.Criterion) -> str:
         name = "" if row.variant == "main" else html.escape(row.variant)
         number = re.sub(r"\*\*", "", _effect(row)).partition(": ")[2]
         lines.append(f'<tr><th scope="row">{name}</th><td>{drawn}</td><td>{number}</td></tr>')
-    caption = html.escape(criterion.quantity)
-    return f"<table><caption>{caption}</caption>{''.join(lines)}</table>"
+    caption = f"<caption>{html.escape(criterion.quantity)}</caption>" if named else ""
+    return f"<table>{caption}{''.join(lines)}</table>"
 
 
 class Board:
@@ -199,18 +199,18 @@ class Board:
 
     def _card(self, claim: claims.Claim, rows: pd.DataFrame) -> str:
         found = self._evidence[self._evidence["claim"] == claim.id].dropna(subset="estimate")
-        parts = []
+        parts, named = [], len(claim.criteria) > 1 or claim.fallback is not None
         for row in rows.itertuples():
             mark, ground, ink = MARKS[row.verdict]
             why = html.escape(_because(row))
             parts.append(
-                f'<h4><span class="mark" style="background:{ground};color:{ink}" '
+                f'<h4><span class="verdict-mark" style="background:{ground};color:{ink}" '
                 f'aria-hidden="true">{mark}</span>{RUNG_NAMES[row.rung]}: {row.verdict}{why}</h4>'
             )
             here = found[found["rung"] == row.rung]
             for criterion in (*claim.criteria, *filter(None, [claim.fallback])):
                 if len(numbers := here[here["criterion"] == criterion.name]):
-                    parts.append(_effects(numbers, criterion))
+                    parts.append(_effects(numbers, criterion, named))
             parts.append(f"<p>{_as_html(lacking(claim.id, row.rung, self.out))}.</p>")
             if steps := commands(claim.id, row.rung, self.out):
                 parts.append(f"<p>To fill: {_as_html(steps)}.</p>")

@@ -21,13 +21,14 @@ scroll-margin-top:5rem}
 .claim-card h3{margin:0 0 .3em;font-size:1.15rem;line-height:1.35}
 .claim-card p{margin:.3em 0}
 .claim-card h4{font-size:1rem;margin:.9em 0 .2em}
-.claim-card .mark{display:inline-block;width:1.6em;line-height:1.6em;border-radius:50%;
-text-align:center;font-weight:bold;margin-right:.35em}
+.claim-card .verdict-mark{display:inline-block;width:1.6em;height:1.6em;line-height:1.6em;
+border-radius:50%;text-align:center;font-weight:bold;margin-right:.35em}
 .claim-card table{border-collapse:collapse;margin:.4em 0;display:block;overflow-x:auto;border:0}
 .claim-card caption{caption-side:top;text-align:left;color:inherit;padding:.2em 0}
 .claim-card :is(th,td){text-align:left;font-weight:normal;padding:.1em .8em .1em 0;border:0;
 background:none;font-variant-numeric:tabular-nums}
 .claim-card svg{display:block}
+@media (max-width:40rem){.claim-card :is(tr,th,td){display:block}}
 """
 
 
@@ -54,7 +55,7 @@ def counts(rule) -> str:
         case claims.Equivalence(margin):
             return f"the interval lies within ±{margin:g}"
     if hasattr(rule, "most"):
-        return f"{rule.most:.0%} or more"
+        return f"{100 * rule.most:.3g} % or more"
     return f"more than {rule.bound:g}"
 
 

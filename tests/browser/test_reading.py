@@ -74,7 +74,7 @@ def test_links_within_the_book_lead_to_what_is_there(visit, address, name):
             continue
         file = PAGES / path.removeprefix("/").removeprefix("seeing-sparsely/")
         assert file.is_file(), link
-        if anchor:
+        if anchor and "=" not in anchor:  # what the Lab is asked to show
             assert f'id="{anchor}"' in _text(file), link
 
 

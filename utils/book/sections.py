@@ -8,7 +8,7 @@ from bs4 import BeautifulSoup, Tag
 
 # Found by name, each a section of its own: claims, terms, functions and references.
 NAMED = ".claim-card[id], dl.glossary > dt[id], dl.py > dt[id], .citation[id]"
-LEFT_OUT = "script, style, details, button, form, .headerlink, .cell_input, .math, .source, .label"
+LEFT_OUT = "script, style, pre, details, button, form, .headerlink, .math, .source, .label"
 
 
 def write(site) -> None:
