@@ -14,7 +14,7 @@ COLUMNS = (
         "cnn",
         {
             0: ("image", "32 × 32 pixels"),
-            2: ("stage 1", "convolution, ReLU\nfields 3 to 15 px"),
+            2: ("stage 1", "convolve, rectify\nfields 3 to 15 px"),
             3: ("stage 2", "fields to 37 px"),
             4: ("stage 3", "fields: all"),
             5: ("mean", "over places;\nten classes"),
@@ -54,7 +54,7 @@ LINKS = (
     (2, 5, "predicts", 2),
 )
 STYLES = {3: ("-", 4.0), 2: ("-", 2.0), 1: (":", 2.0)}  # line and its width
-WIDE, HIGH, STEP = 2.0, 0.74, 3.15  # of a box; from one column to the next
+WIDE, HIGH, STEP = 2.15, 0.8, 3.25  # of a box; from one column to the next
 
 
 def draw() -> Figure:
@@ -65,7 +65,7 @@ def draw() -> Figure:
     Returns:
         The figure.
     """
-    fig, ax = plt.subplots(figsize=(WIDTH, 5.7))
+    fig, ax = plt.subplots(figsize=(WIDTH, 6.2))
     for column, (head, name, boxes) in enumerate(COLUMNS):
         middle, colour = column * STEP, COLOURS[name]
         ax.text(middle, 0.6, head, ha="center", fontsize=13, weight="bold", color=colour)
@@ -81,12 +81,12 @@ def draw() -> Figure:
         ends = [STEP - WIDE / 2, WIDE / 2] if side == 0 else [STEP + WIDE / 2, 2 * STEP - WIDE / 2]
         line, width = STYLES[strength]
         ax.plot(ends, [-row, -row], line, color=COLOURS["neutral"], lw=width)
-        ax.text(sum(ends) / 2, 0.07 - row, said, ha="center", va="bottom", fontsize=9)
+        ax.text(sum(ends) / 2, 0.07 - row, said, ha="center", va="bottom", fontsize=10)
     for strength, said in ((3, "good"), (2, "fair"), (1, "weak")):
         line, width = STYLES[strength]
         ax.plot([], [], line, color=COLOURS["neutral"], lw=width, label=said)
     ax.plot([], [], "--", color=COLOURS["brain"], lw=1.5, label="feedback")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.03), ncols=4, fontsize=10)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.03), ncols=4, fontsize=11)
     ax.set(xlim=(-WIDE / 2 - 0.05, 2 * STEP + WIDE / 2 + 0.05), ylim=(-5.9, 0.9))
     ax.axis("off")
     return fig
@@ -96,8 +96,8 @@ def _box(ax: Axes, middle: float, height: float, title: str, known: str, colour:
     corner = middle - WIDE / 2, height - HIGH / 2
     look = {"boxstyle": "round,pad=0,rounding_size=0.1", "fc": "white", "ec": colour, "lw": 1.5}
     ax.add_patch(FancyBboxPatch(corner, WIDE, HIGH, **look))
-    ax.text(middle, height + 0.2, title, ha="center", va="center", fontsize=11, weight="bold")
-    ax.text(middle, height - 0.12, known, ha="center", va="center", fontsize=9, linespacing=1)
+    ax.text(middle, height + 0.24, title, ha="center", va="center", fontsize=12, weight="bold")
+    ax.text(middle, height - 0.13, known, ha="center", va="center", fontsize=11, linespacing=0.95)
 
 
 def _arrow(ax: Axes, start, end, **look) -> None:
