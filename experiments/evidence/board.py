@@ -230,7 +230,7 @@ class Board:
         return (
             f'<section class="claim-card" id="{claim.id}" {label} {said}>'
             f'<h3 id="{claim.id}-claim">{claim.id}: {html.escape(claim.statement)}</h3>'
-            f"<p>Claimed by {html.escape(by)}. Shown in {claim_cards.shown_in(claim.id)}.</p>"
+            f"<p>Claimed by {html.escape(by)}. {claim_cards.shown_in(claim.id)}</p>"
             + (f"<p>What would count:</p><ul>{wanted}</ul>" if wanted else "")
             + "".join(parts)
             + "</section>"
@@ -357,7 +357,7 @@ verdicts = BOOK.verdicts
 verdict_of = BOOK.verdict_of
 effects = BOOK.effects
 box = BOOK.box
-cards = table = BOOK.cards  # chapter 6 still says table
+cards = BOOK.cards
 conclusion = BOOK.conclusion
 small = BOOK.small
 figure = BOOK.figure

@@ -108,11 +108,14 @@ def intervals(rows: pd.DataFrame, rule) -> list[str]:
 
 
 def shown_in(claim: str) -> str:
-    """A link to the section that shows a claim."""
-    chapter, heading = section(claim)
+    """A sentence that links to the section that shows a claim, if one does."""
+    if (place := section(claim)) is None:
+        return "No chapter of this edition shows it."
+    chapter, heading = place
     number = ".".join(part for part in chapter.split("_") if part.isdigit())
     anchor = heading.replace(" ", "-")
-    return f'<a href="{chapter}.ipynb#{html.escape(anchor)}">{number}, {html.escape(heading)}</a>'
+    said = f"{number}, {html.escape(heading)}"
+    return f'Shown in <a href="{chapter}.ipynb#{html.escape(anchor)}">{said}</a>.'
 
 
 def named(claim: str) -> str:

@@ -13,9 +13,8 @@ from experiments.training.groups import GROUPS, declared_on
 from experiments.training.recipes import LOSS_LEVELS
 from utils.models import zoo
 
-OTHERS = "6_claims", "Raghu and colleagues, and the others"
 TRENDS = "5_2_depth_and_heads"
-# Where a claim is shown: a notebook's name and a heading in it; OTHERS where it is not named.
+# Where a claim is shown: a notebook's name and a heading in it. Others have their card alone.
 SECTIONS = {
     "hu1": ("3_attention_sparsity", "Over layers"),
     "hu2": ("3_attention_sparsity", "Do heads and layers agree?"),
@@ -93,6 +92,6 @@ def commands(claim: str, rung: str = "objects", out: Path = RESULTS) -> str:
     return ", then ".join(steps)
 
 
-def section(claim: str) -> tuple[str, str]:
+def section(claim: str) -> tuple[str, str] | None:
     """The chapter that shows a claim, as the name of its notebook, and the heading in it."""
-    return SECTIONS.get(claim, OTHERS)
+    return SECTIONS.get(claim)
