@@ -22,7 +22,11 @@ CELL_SOURCES = ("utils", "experiments", "zoo", "results", "constraints.txt")
 # does not name.
 HOME = """<!doctype html>
 <html lang="en">
+<meta charset="utf-8">
 <title>Seeing Sparsely</title>
+<meta name="description" content="Vision Transformers and CNNs from the view of neuroscience: a
+book that runs.">
+<link rel="canonical" href="chapters/index.html">
 <link rel="icon" href="data:,">
 <meta http-equiv="refresh" content="0; url=chapters/index.html">
 <a href="chapters/index.html">Seeing Sparsely</a>
