@@ -93,7 +93,7 @@ def visit(browser, address):
 
 def settled(page, words):
     """Wait until the networks' answers are spoken, with these words."""
-    spoken = page.locator(".lab-news .lab-hidden")
+    spoken = page.locator(".lab-news .lab-hidden").first
     page.wait_for_function(
         "([e, w]) => e.textContent.includes(w)", arg=[spoken.element_handle(), words]
     )
@@ -685,7 +685,8 @@ def test_what_has_the_focus_is_ringed(visit):
 
 @pytest.mark.parametrize("kind", lab.KINDS)
 def test_a_figure_of_a_chapter_comes_to_life_and_stays_recorded_elsewhere(visit, kind):
-    figure = lab.figure(kind)
+    image, number = picture(4)  # not the one that the Lab opens with
+    figure = lab.figure(kind, picture=number)
     markup = figure._repr_html_()
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert len(figure.alt) >= 40
@@ -705,6 +706,10 @@ def test_a_figure_of_a_chapter_comes_to_life_and_stays_recorded_elsewhere(visit,
     assert not any("safetensors" in url for url in page.requested)
     first = page.locator(".lab-stage").first
     if kind == "both":
+        recorded = first.locator(".lab-answers td:first-child data").evaluate_all(
+            "list => list.map(e => Number(e.value))"
+        )
+        np.testing.assert_allclose(recorded, lab_data.read(image).vit[0], **CLOSE)
         first.get_by_role("button", name="Next").click()
         settled(page, "says")
     elif kind == "attention":

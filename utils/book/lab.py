@@ -8,6 +8,7 @@ without scripts the recorded one stays.
 import base64
 import html
 import io
+import json
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,10 +34,11 @@ class LabFigure:
         kind: One of KINDS.
         state: The Lab's address of what is shown, after "#".
         alt: What is seen, in words.
+        view: What is seen before there are weights, see `lab_data.view`.
     """
 
-    def __init__(self, kind: str, state: str, alt: str, drawn: Figure) -> None:
-        self.kind, self.state, self.alt = kind, state, alt
+    def __init__(self, kind: str, state: str, alt: str, drawn: Figure, view: dict) -> None:
+        self.kind, self.state, self.alt, self.view = kind, state, alt, view
         full, small = io.BytesIO(), io.BytesIO()
         drawn.savefig(full, format="png", dpi=120)
         plt.close(drawn)
@@ -47,14 +49,19 @@ class LabFigure:
     def _repr_png_(self) -> bytes:
         return self._png
 
-    def _repr_html_(self) -> str:
+    def still(self) -> str:
+        """The recorded figure, as HTML."""
         source = f"data:image/png;base64,{base64.b64encode(self._png).decode('ascii')}"
-        alt, state = html.escape(self.alt), html.escape(self.state)
         return (
-            f'<div class="lab" data-lab="{self.kind}" data-state="{state}">'
-            f'<figure class="lab-still"><img alt="{alt}" src="{source}" '
-            'style="width:100%;max-width:640px;background:white"></figure></div>'
+            f'<figure class="lab-still"><img alt="{html.escape(self.alt)}" src="{source}" '
+            'style="width:100%;max-width:640px;background:white"></figure>'
         )
+
+    def _repr_html_(self) -> str:
+        view = json.dumps(self.view, separators=(",", ":"))
+        data = {"lab": self.kind, "state": self.state, "view": view}
+        marks = " ".join(f'data-{name}="{html.escape(value)}"' for name, value in data.items())
+        return f'<div class="lab" {marks}>{self.still()}</div>'
 
 
 def figure(
@@ -73,7 +80,7 @@ def figure(
             picture if None.
         layer: From 1 on; the one with the strongest weight if None.
         head: From 1 on; as `layer`.
-        k: How many patches are taken away.
+        k: How many patches are taken away where the figure is recorded; in the Lab the reader says.
 
     Returns:
         The figure, to be shown by the last line of a cell.
@@ -94,25 +101,22 @@ def figure(
     if picture not in numbers:
         raise ValueError(f"Picture {picture} is not one of the Lab's: choose of {sorted(numbers)}.")
     place = numbers.index(picture)
-    image = shown.images[place : place + 1]
+    image, view = shown.images[place : place + 1], lab_data.view(place)
     found = lab_data.read(image)
     prefix = token_layout(lab_data.networks()["vit"]).prefix
     attention = found.attention[0, :, :, 0, prefix:]  # [layers, heads, patches]
-    strongest = lab_data.peak(found.attention[0], prefix)
     layers, heads, n = attention.shape
-    layer = _inside("layer", strongest[0] + 1 if layer is None else layer, layers)
-    head = _inside("head", strongest[1] + 1 if head is None else head, heads)
-    state = f"picture={picture}&layer={layer}&head={head}"
-    name = f"Picture {picture}, labelled {lab_data.MAKER.SHAPES[int(labels[place])]}"
+    layer = _inside("layer", view["layer"] if layer is None else layer, layers)
+    head = _inside("head", view["head"] if head is None else head, heads)
     if kind == "both":
         drawn, alt = _both(image, found)
     elif kind == "attention":
         drawn, alt = _attention(image, attention, layer, head)
     else:
-        name_of = lab_data.NETWORKS["vit"]
-        state += f"&net={name_of}&scope=all&order=top&k={_inside('k', k, n)}"
-        drawn, alt = _ablation(image, found.vit[0], k)
-    return LabFigure(kind, state, f"{name}; {alt}", drawn)
+        drawn, alt = _ablation(image, found.vit[0], _inside("number of patches", k, n))
+    alt = f"Picture {picture}, labelled {lab_data.MAKER.SHAPES[int(labels[place])]}; {alt}"
+    state = f"picture={picture}&layer={layer}&head={head}"
+    return LabFigure(kind, state, alt, drawn, view)
 
 
 def _inside(what: str, number: int, most: int) -> int:

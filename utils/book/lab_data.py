@@ -215,9 +215,17 @@ def _rounded(values: Tensor, digits: int) -> list[float]:
     return [round(value, digits) for value in values.flatten().tolist()]
 
 
-def _first_view(shown: Shown) -> dict:
-    """What is seen before there are weights: answers, class rows, evidence for the CNN's answer."""
-    place = first()
+def view(place: int) -> dict:
+    """What is seen of a picture before there are weights.
+
+    Args:
+        place: Of the picture among `test_pictures`.
+
+    Returns:
+        Its number; the layer and head with the strongest weight, from 1 on; what both networks say;
+        the class rows of all heads; and the CNN's evidence for its answer.
+    """
+    shown, _ = test_pictures()
     found = read(shown.images[place : place + 1])
     prefix = token_layout(networks()["vit"]).prefix
     layer, head = peak(found.attention[0], prefix)
@@ -257,7 +265,7 @@ def write(folder: Path, steps: list[dict]) -> None:
         "textures": list(MAKER.TEXTURES),
         "networks": {role: _about(role) for role in NETWORKS},
         "pictures": [list(row) for row in columns],  # number, label, shape, texture
-        "first": _first_view(shown),
+        "first": view(first()),
         "usual": reference(usual.numpy()),
         "steps": steps,
     }

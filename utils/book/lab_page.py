@@ -63,7 +63,7 @@ class Lab(Directive):
         app = self.state.document.settings.env.app
         steps = json.loads((_of(app) / "lab.json").read_text(encoding="utf-8"))["steps"]
         recorded = figure("both")
-        still = recorded._repr_html_().split(">", 1)[1].removesuffix("</div>")
+        still = recorded.still()
         tasks = "".join(map(_task, steps))
         content = (
             f'<div class="lab" data-lab="page">'

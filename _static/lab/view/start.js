@@ -15,9 +15,9 @@ async function known() {
 }
 
 function begin(place, about) {
-  const session = new Session(about, base);
-  const { lab: kind, state } = place.dataset;
-  if (state) session.state = parse(state, about);
+  const { lab: kind, state, view } = place.dataset;
+  const session = new Session(view ? { ...about, first: JSON.parse(view) } : about, base);
+  if (state) session.state = parse(state, session.about);
   const still = place.querySelector(".lab-still");
   const steps = place.querySelector(".lab-steps");
   still.replaceWith(kind === "page" ? page(session, steps) : figure(session, kind));
