@@ -16,8 +16,8 @@ The conventions, for authors:
 - A figure has a caption and a name: `mystnb.figure.caption` and `.name` (`fig-…`). One that shows
   scenes and no chart has `mystnb.image.classes: pictures`, by which it keeps its colours in the
   dark.
-- A chapter shows at most 150 lines of code, none wider than 84 characters. A cell that only draws is
-  folded: tagged `hide-input`, titled `# @title The code of this figure`; so are the asserts that
+- A chapter shows at most 150 lines of code, none wider than 84 characters. A cell that only draws
+  is folded: tagged `hide-input`, titled `# @title The code of this figure`; so are the asserts that
   guard the text, in cells tagged `hide-cell` and titled `# @title Checks of the text`.
 - Nothing is stored but the outputs of cells tagged `nbval-check-output`, and those always; they
   are text. The kernel is python3.
