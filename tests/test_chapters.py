@@ -39,7 +39,6 @@ READING = (lint.length_faults, lint.reading_faults, lint.figure_faults)
 DENSE = {
     "1_introduction",
     "3_attention_sparsity",
-    "appendix_imagenet",
 }
 
 
