@@ -13,6 +13,8 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -23,7 +25,7 @@ from . import lab_data
 from .plotting import COLOURS, WIDTH
 
 KINDS = ("both", "attention", "ablation")
-SHADES = 64  # colours of a recorded figure, which goes into the page in whole
+SHADES = 256  # colours of a recorded figure, which goes into the page in whole
 NAMES = {"vit": "ViT", "cnn": "ResNet"}
 
 
@@ -168,6 +170,9 @@ def _attention(image: Tensor, attention: Tensor, layer: int, head: int) -> tuple
     own, full = attention[layer - 1, head - 1], float(attention.max())
     _picture(left, image, "the picture")
     _picture(right, coloured(image, own, full), f"layer {layer}, head {head}")
+    shades = LinearSegmentedColormap.from_list("", ["#d9d9d9", COLOURS["vit"]])
+    scale = ScalarMappable(PowerNorm(0.5, 0, full), shades)
+    fig.colorbar(scale, ax=right, shrink=0.7, label="attention", ticks=[0, full / 4, full])
     side = round(len(own) ** 0.5)
     row, column = divmod(int(own.argmax()), side)
     return fig, (
