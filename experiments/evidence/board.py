@@ -128,9 +128,9 @@ def _effects(rows: pd.DataFrame, criterion: claims.Criterion, named: bool) -> st
     for row, drawn in zip(
         rows.itertuples(), claim_cards.intervals(rows, criterion.rule), strict=True
     ):
-        name = "" if row.variant == "main" else html.escape(row.variant)
+        name = "" if row.variant == "main" else f'<th scope="row">{html.escape(row.variant)}</th>'
         number = re.sub(r"\*\*", "", _effect(row)).partition(": ")[2]
-        lines.append(f'<tr><th scope="row">{name}</th><td>{drawn}</td><td>{number}</td></tr>')
+        lines.append(f"<tr>{name}<td>{drawn}</td><td>{number}</td></tr>")
     caption = f"<caption>{html.escape(criterion.quantity)}</caption>" if named else ""
     return f"<table>{caption}{''.join(lines)}</table>"
 

@@ -26,7 +26,9 @@ LOST = """<!DOCTYPE html>
 <link rel="icon" href="data:,">
 <style>
 :root {{ color-scheme: light dark; }}
+html {{ color: CanvasText; background: Canvas; }}
 body {{ max-width: 34rem; margin: 15vh auto; padding: 0 1rem; font: 1.1rem/1.5 system-ui; }}
+a {{ color: LinkText; }}
 input, button {{ font: inherit; padding: 0.4rem 0.6rem; }}
 </style>
 </head>

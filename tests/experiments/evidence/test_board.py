@@ -81,7 +81,7 @@ def test_a_card_says_and_draws_what_was_measured(shown):
     strong_units(shown.out)
     row = shown.recorded().query("claim == 'hu3' and variant == 'zero'").iloc[0]
     card = by_id(shown.cards("hu3"))["hu3"]
-    (line,) = (each for each in card.select("tr") if each.th.get_text() == "zero")
+    (line,) = (each for each in card.select("tr") if each.th and each.th.get_text() == "zero")
     assert f"+0.500 [{row.low:+.3f}, {row.high:+.3f}], 3 models" in line.get_text()
     place = float(line.circle["cx"])
     start, end = map(float, re.findall(r"M([\d.]+) [\d.]+H([\d.]+)", str(line.svg))[0])
