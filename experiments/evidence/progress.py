@@ -14,6 +14,7 @@ from experiments.training.recipes import LOSS_LEVELS
 from utils.models import zoo
 
 TRENDS = "5_2_depth_and_heads"
+OPERATIONS = "2_3_convolution_and_attention"
 # Where a claim is shown: a notebook's name and a heading in it. Others have their card alone.
 SECTIONS = {
     "hu1": ("3_attention_sparsity", "Over layers"),
@@ -26,6 +27,11 @@ SECTIONS = {
     "hu8": ("4_neuron_sparsity", "What is left of the claim"),
     "hu9": ("2_1_visual_system", "Is sparser more evolved?"),
     "hu10": ("2_6_scale", "Fewer pictures"),
+    "co": (OPERATIONS, "A head for each weight"),
+    "pk": (OPERATIONS, "Low-pass and high-pass"),
+    "pe": (OPERATIONS, "Order and place"),
+    "ti": (OPERATIONS, "Shifted pictures"),
+    "zh": (OPERATIONS, "Hybrids"),
     "ra2": ("3_attention_sparsity", "How far each head looks"),
     "sm1": ("2_6_scale", "Equal operations, equal pictures"),
     "sm2": ("2_6_scale", "A line on logarithmic paper"),
