@@ -38,7 +38,6 @@ def test_the_table_of_contents_names_every_chapter_and_nothing_else():
 READING = (lint.length_faults, lint.reading_faults, lint.figure_faults)
 DENSE = {
     "1_introduction",
-    "3_attention_sparsity",
 }
 
 
