@@ -15,7 +15,7 @@ The conventions, for authors:
   `alts=`. A cell that calls it shows no other figure.
 - A figure has a caption and a name: `mystnb.figure.caption` and `.name` (`fig-…`). One that shows
   scenes and no chart has `mystnb.image.classes: pictures`, by which it keeps its colours in the
-  dark.
+  dark. Its cell leaves nothing else: it ends with `;` where its last line has a value.
 - A chapter shows at most 150 lines of code, none wider than 84 characters. A cell that only draws
   is folded: tagged `hide-input`, titled `# @title The code of this figure`; so are the asserts that
   guard the text, in cells tagged `hide-cell` and titled `# @title Checks of the text`.
@@ -44,6 +44,8 @@ from utils.book.runtime import SETUP_CELL, SETUP_METADATA
 
 MOST_LINES, MOST_FOLDED, MOST_OF_A_CHECK = 15, 30, 60
 MOST_OPEN, WIDEST = 150, 84  # lines of code that a chapter shows; characters of the widest
+# A last line with one of these leaves the figure alone.
+QUIET = ("face", "print", "widgets.choose", "widgets.live", "lab.figure", "pyplot.show")
 PICTURES = {"imshow", "image_grid", "overlay"}  # these show scenes, not charts
 SHORTEST_ALT = 40
 # Calls into these modules draw, whatever name they were imported under, and so do these methods.
@@ -230,6 +232,11 @@ def figure_faults(notebook) -> list[str]:
         figure = shown.get("figure", {})
         if not figure.get("caption") or not str(figure.get("name", "")).startswith("fig-"):
             faults.append(f"The figure of {first_line(cell)!r} needs a caption and a name, fig-….")
+        last = tree.body[-1]
+        if isinstance(last, ast.Expr) and not cell.source.rstrip().endswith(";"):
+            value = last.value
+            if not isinstance(value, ast.Call) or not called(value, names).endswith(QUIET):
+                faults.append(f"The figure of {first_line(cell)!r} leaves text too: end with ';'.")
         scenes = any(called(call, names).rpartition(".")[2] in PICTURES for call in calls)
         if scenes and "classes" not in shown.get("image", {}):
             faults.append(f"The figure of {first_line(cell)!r} does not say: pictures or chart.")

@@ -80,9 +80,13 @@ def with_exercise(**changes):
     return notebook
 
 
-def drawing(alt):
+def shown(source, **image):
     figure = {"caption": "A line that rises.", "name": "fig-line"}
-    return code("fig, ax = plt.subplots()", mystnb={"image": {"alt": alt}, "figure": figure})
+    return code(source, mystnb={"image": image, "figure": figure})
+
+
+def drawing(alt):
+    return shown("fig, ax = plt.subplots()", alt=alt)
 
 
 def stored(*tags):
@@ -153,14 +157,9 @@ def test_a_good_chapter_has_no(rule):
         (lint.reading_faults, chapter(code(f"x = {'1' * 81}")), "A line of 85 characters"),
         (lint.reading_faults, chapter(code("assert x")), "An assert in the open cell"),
         (lint.reading_faults, chapter(code("assert x", "hide-cell")), "no '# @title'"),
-        (lint.figure_faults, chapter(code("plt.plot(x)")), "needs a caption and a name"),
-        (
-            lint.figure_faults,
-            chapter(
-                code("ax.imshow(x)", mystnb={"figure": {"caption": "A scene.", "name": "fig-x"}})
-            ),
-            "pictures or chart",
-        ),
+        (lint.figure_faults, chapter(code("plt.plot(x);")), "needs a caption and a name"),
+        (lint.figure_faults, chapter(shown("plt.plot(x)")), "leaves text too"),
+        (lint.figure_faults, chapter(shown("ax.imshow(x);")), "pictures or chart"),
         (lint.alt_faults, chapter(code("import ipywidgets as w\nw.Play()")), "calls ipywidgets"),
         (lint.alt_faults, chapter(text("![A line](line.png)")), "An image"),
         (lint.alt_faults, chapter(text('<img src="line.png">')), "An image"),
