@@ -60,7 +60,7 @@ def delta_log_amplitude(maps: Tensor) -> Tensor:
 def radial_amplitude(maps: Tensor) -> Tensor:
     """Amplitude spectrum of images or maps, averaged over all directions.
 
-    Source: park2022how. Chapter 2.3.
+    Source: park2022how.
 
     Args:
         maps: [batch, channels, h, h].
