@@ -160,3 +160,26 @@ def test_rows_of_unequal_length_and_steps_that_are_none_are_refused():
             widgets.choose(small(1), {"a": "b"}, "c", alts(1), start=start)
     with pytest.raises(ValueError, match="one or two rows of buttons, not 3"):
         widgets.choose(small(1), {"a": "b", "c": "d", "e": "f"}, "c", alts(1))
+
+
+def test_live_draws_what_is_chosen_where_a_kernel_runs(monkeypatch):
+    monkeypatch.delenv("SEEING_SPARSELY_PAGES", raising=False)
+    drawn = []
+    controls = widgets.live(lambda head, layer: drawn.append((head, layer)), head="ab", layer=[3])
+    controls.update()
+    controls.children[0].value = "b"
+    assert drawn[-1] == ("b", 3)
+    assert ("a", 3) in drawn
+
+
+def test_live_draws_the_first_choice_in_a_page(monkeypatch):
+    monkeypatch.setenv("SEEING_SPARSELY_PAGES", "1")
+    drawn = []
+    assert widgets.live(lambda head: drawn.append(head), head=range(3, 6)) is None
+    assert drawn == [3]
+
+
+@pytest.mark.parametrize("choices", [{}, {"head": []}])
+def test_live_refuses_what_leaves_nothing_to_choose(choices):
+    with pytest.raises(ValueError, match="at least one value"):
+        widgets.live(print, **choices)

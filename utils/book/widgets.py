@@ -1,6 +1,7 @@
 """Interactive figures: `choose` works wherever HTML is shown, `live` where a kernel computes.
 
-Under `choose` every picture is drawn beforehand; radio buttons choose which one is seen, by style sheet alone.
+Under `choose` every picture is drawn beforehand; radio buttons choose which one is seen, by style
+sheet alone.
 A chart takes about 4 kB of a compressed page, a photograph of 640 px 20 to 80 kB: keep strips to a
 few dozen.
 """
@@ -114,7 +115,7 @@ def choose(
     )
 
 
-def live(draw: Callable, **choices: Sequence) -> None:
+def live(draw: Callable, **choices: Sequence) -> ipywidgets.Widget | None:
     """Draw again with whatever the reader chooses, in Jupyter; a page shows the first choice.
 
     Used in the page on your own notebook.
@@ -123,20 +124,17 @@ def live(draw: Callable, **choices: Sequence) -> None:
         draw: Called with one of each of the choices by name; what it draws and prints is shown.
         **choices: Name → the values that can be chosen, the first one first.
 
+    Returns:
+        The controls with what is drawn, for the last line of a cell; None in a page.
+
     Raises:
         ValueError: If there is nothing to choose from.
-
-    Example:
-        >>> from utils.book import widgets
-        >>> widgets.live(lambda head: None, head=range(3))  # doctest: +ELLIPSIS
-        interactive(...)
     """
     if not choices or not all(map(len, choices.values())):
         raise ValueError(f"Each choice needs at least one value: {choices!r}.")
     if os.environ.get(PAGES):
-        draw(**{name: next(iter(values)) for name, values in choices.items()})
-        return
-    ipywidgets.interact(draw, **{name: list(values) for name, values in choices.items()})
+        return draw(**{name: next(iter(values)) for name, values in choices.items()})
+    return ipywidgets.interactive(draw, **{name: list(each) for name, each in choices.items()})
 
 
 def _check(pictures, captions, alts, names) -> None:
