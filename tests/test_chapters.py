@@ -53,6 +53,13 @@ def test_alternative_texts_are_unique_across_the_book():
     assert [alt for alt in times if times[alt] > 1] == []
 
 
+def test_names_of_figures_are_unique_across_the_book():
+    cells = [c for path in NOTEBOOKS for c in nbformat.read(path, as_version=4).cells]
+    names = [c.metadata.get("mystnb", {}).get("figure", {}).get("name") for c in cells]
+    times = Counter(filter(None, names))
+    assert [name for name in times if times[name] > 1] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_images_of_a_page_have_alternative_texts(page):
     text = page.read_text(encoding="utf-8")
