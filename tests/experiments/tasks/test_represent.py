@@ -330,11 +330,11 @@ def test_a_sweep_of_pairs_names_both_and_knows_both_weights(tmp_path):
 def test_the_declared_pairs_are_all_asked_and_wait_for_both(tmp_path):
     declared = EXPERIMENTS["pairs"]
     models = declared.models("objects")
-    conditions = list(_conditions(declared, models, None, tmp_path))
+    conditions = list(_conditions(declared, models, None, tmp_path, None))
     assert len(conditions) == sum(map(declared.count, models)) == 2 * len(declared.pairs)
     asked = {(c.one.model, c.other.model) for c in conditions}
     assert asked == set(declared.pairs)
-    assert not list(_conditions(declared, ["vit-d6-h4"], None, tmp_path))
+    assert not list(_conditions(declared, ["vit-d6-h4"], None, tmp_path, None))
     assert declared.beside("cifar10/vit-d6-h4") == ["cifar10/resnet-d20"]
     members = {name for group in GROUPS.values() for name in group.members()}
     assert set(models) <= members  # so that they are trained
