@@ -40,7 +40,9 @@ def test_a_page_fits_a_phone_in_light_and_dark(visit, name, scheme):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_picture_on_a_page_has_a_text_that_is_not_its_path(visit, name):
-    texts = visit(name).eval_on_selector_all("article img", "images => images.map(i => i.alt)")
+    # The pictures on the landing page's cards repeat what the card says.
+    own = "article img:not([alt=''])" if name.endswith("index.html") else "article img"
+    texts = visit(name).eval_on_selector_all(own, "images => images.map(i => i.alt)")
     assert all(text and "_images/" not in text for text in texts), texts
 
 
@@ -76,9 +78,10 @@ def test_the_buttons_work_without_scripts(browser, address):
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(f"{address}/{BUTTONS}")
+        first = page.locator(".choose").first
         shown = [
-            (button.check(), page.locator(".choose figure:visible figcaption").inner_text())[1]
-            for button in page.locator(".choose input").all()
+            (button.check(), first.locator("figure:visible figcaption").inner_text())[1]
+            for button in first.locator("input").all()
         ]
     assert len(set(shown)) == len(shown) > 1
 
@@ -109,7 +112,7 @@ def _weight(page):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_weighs_little(visit, name):
     page = visit(name)
-    light = not page.locator(".cell_output img, .math").count()
+    light = not page.locator(".cell_output img, .math, article a > img").count()
     assert _weight(page) <= (TEXT if light else CHAPTER)
 
 

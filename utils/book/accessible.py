@@ -22,6 +22,7 @@ def mend(page) -> None:
     for sidebar in html.select("#pst-primary-sidebar"):
         sidebar["role"], sidebar["aria-label"] = "region", "Book"
     for table in html.select("table.dataframe"):
+        table["tabindex"] = "0"  # a wide one scrolls, by keyboard too
         _name_the_index_in_the_header(table)
     for corner in html.select("thead th"):
         if not corner.get_text(strip=True):
