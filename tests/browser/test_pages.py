@@ -112,7 +112,7 @@ def _weight(page):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_weighs_little(visit, name):
     page = visit(name)
-    light = not page.locator(".cell_output img, .math, article a > img").count()
+    light = not page.locator(".cell_output img, .math, .chapter-card img").count()
     assert _weight(page) <= (TEXT if light else CHAPTER)
 
 
