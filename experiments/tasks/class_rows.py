@@ -1,7 +1,7 @@
 """What the figures of Hu, Zhang and Zhao show of class rows, and of tokens with a large norm."""
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
@@ -96,16 +96,22 @@ def _attention(here: Metrics, maps: dict[str, Tensor]) -> None:
 
 
 def _tokens(here: Metrics, maps: dict[str, Tensor], norms: dict[str, Tensor]) -> None:
-    layers = list(maps)
-    for i, (block, norm) in enumerate(norms.items()):
+    blocks = list(norms)
+    readers = {  # block → the attention layer in the block that follows it, if there is one
+        block: layer
+        for block, after in pairwise(blocks)
+        for layer in maps
+        if layer.startswith(f"{after}.")
+    }
+    for block, norm in norms.items():
         norm = norm / norm.median(-1, keepdim=True).values
         high = norm > HIGH
         here.of(("largest_norm", block)).update(norm.amax(-1))
         here.of(("high_tokens", block)).update(high.sum(-1).double())
         here.of(("high_share", block)).update(high.double())
-        if i + 1 >= len(layers):
+        if block not in readers:
             continue
-        layer = layers[i + 1]
+        layer = readers[block]
         rows = maps[layer] / maps[layer].sum(-1, keepdim=True)
         mass = (rows * high[:, None]).sum(-1)
         here.of(("high_mass", layer)).update(mass)

@@ -1,11 +1,11 @@
 import json
 import threading
-from copy import deepcopy
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.conditions import Lively
 from helpers.images import Images
 from torch.testing import assert_close
 
@@ -127,21 +127,6 @@ def test_vit_and_cnn_are_compared_at_equal_accuracy():
     assert [declared.count(model) for model in VIT_AND_CNN] == [1, 1, 2, 3]
     accuracy = zoo.catalog("objects").set_index("name")["accuracy"][list(VIT_AND_CNN)]
     assert accuracy.max() - accuracy.min() < 0.01
-
-
-class Lively(Condition):
-    """Random weights under which attention matters; loading them leaves the generator alone."""
-
-    MODEL = zoo.create("vit-d2-h2")
-
-    def load(self):
-        model = deepcopy(self.MODEL)
-        with torch.no_grad():
-            for block in model.blocks:
-                block.attn.qkv.weight.mul_(12)
-                block.attn.proj.weight.mul_(12)
-            model.head.weight.mul_(60)
-        return model
 
 
 @pytest.mark.parametrize(

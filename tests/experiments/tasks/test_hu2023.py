@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.conditions import Lively
 
-from experiments.engine.job import Condition, Job
+from experiments.engine.job import Job
+from experiments.engine.metrics import Metrics
 from experiments.engine.ranks import Ranks
-from experiments.tasks.class_rows import ClassRows
+from experiments.tasks.class_rows import ClassRows, _tokens
 from experiments.tasks.hu2023 import SHARES, Hu2023
 from utils.measures import sparsity
-from utils.models import zoo
 from utils.probes import AblationSpec, Ablator, ActivationRecorder, AttentionProbe
 from utils.stimuli import datasets
 
@@ -18,22 +19,9 @@ MODEL, N, DRAWS = "vit-d2-h2", 12, 3
 LAST = "blocks.1.attn"
 
 
-class Sharp(Condition):
-    """Random weights under which attention is uneven."""
-
-    def load(self):
-        model = zoo.create(MODEL)
-        with torch.no_grad():
-            for block in model.blocks:
-                block.attn.qkv.weight.mul_(12)
-                block.attn.proj.weight.mul_(12)
-            model.head.weight.mul_(60)
-        return model
-
-
 def table(task, file):
     data = datasets.load("objects/validation").subset(range(N), "few")
-    job = Job([Sharp(MODEL)], task, data.prepared_for, N, 5, file, {}, Ranks())
+    job = Job([Lively(MODEL)], task, data.prepared_for, N, 5, file, {}, Ranks())
     assert not job.run().failed
     return pd.read_csv(file)
 
@@ -51,7 +39,7 @@ def figures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def read():
     """The images, their labels, the rows of the class token, and the model."""
-    model = Sharp(MODEL).load()
+    model = Lively(MODEL).load()
     images, labels, _ = datasets.load("objects/validation").batch(0, N)
     with torch.no_grad(), AttentionProbe(model, rows="class") as probe:
         model(images)
@@ -144,3 +132,16 @@ def test_tokens_of_large_norm_are_left_out_of_the_rows_that_read_them(figures, r
     assert value(figures, quantity="high_tokens", layer="blocks.0") == pytest.approx(
         high.sum(-1).double().mean().item()
     )
+
+
+def test_tokens_are_paired_with_the_attention_of_the_next_block_by_its_name():
+    rows = torch.rand(2, 3, 16, dtype=torch.float64)
+    norms = {name: torch.rand(2, 16, dtype=torch.float64) + 1 for name in ("a.0", "a.1", "b.0")}
+    here = Metrics()
+    _tokens(here, {"b.0.attn": rows}, norms)
+    read = {key[1] for key in here if key[0] == "high_mass"}
+    assert read == {"b.0.attn"}
+    high = norms["a.1"] > 2 * norms["a.1"].median(-1, keepdim=True).values
+    shares = rows / rows.sum(-1, keepdim=True)
+    expected = (shares * high[:, None]).sum(-1).mean(0)
+    torch.testing.assert_close(here["high_mass", "b.0.attn"].compute().mean, expected)
