@@ -13,8 +13,6 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -22,7 +20,7 @@ from torch import Tensor
 from ..measures.ablation.units import units_of
 from ..probes import Ablator, token_layout
 from . import lab_data
-from .plotting import COLOURS, WIDTH
+from .plotting import COLOURS, WIDTH, overlay
 
 KINDS = ("both", "attention", "ablation")
 SHADES = 256  # colours of a recorded figure, which goes into the page in whole
@@ -169,29 +167,16 @@ def _attention(image: Tensor, attention: Tensor, layer: int, head: int) -> tuple
     fig, (left, right) = _axes(2)
     own, full = attention[layer - 1, head - 1], float(attention.max())
     _picture(left, image, "the picture")
-    _picture(right, coloured(image, own, full), f"layer {layer}, head {head}")
-    shades = LinearSegmentedColormap.from_list("", ["#d9d9d9", COLOURS["vit"]])
-    scale = ScalarMappable(PowerNorm(0.5, 0, full), shades)
-    fig.colorbar(scale, ax=right, shrink=0.7, label="attention", ticks=[0, full / 4, full])
     side = round(len(own) ** 0.5)
+    overlay(image[0], own.unflatten(0, (side, side)), right, full)
+    right.set_title(f"layer {layer}, head {head}", fontsize=11)
+    ticks = [0, full / 4, full]
+    fig.colorbar(right.images[-1], ax=right, shrink=0.7, label="attention", ticks=ticks)
     row, column = divmod(int(own.argmax()), side)
     return fig, (
         f"the class token attends most, with {float(own.max()):.3f}, to the patch in row "
         f"{row + 1}, column {column + 1}, in layer {layer}, head {head}; full colour is {full:.3f}."
     )
-
-
-def coloured(image: Tensor, weights: Tensor, full: float) -> Tensor:
-    """Weights [n] as a layer of colour on an image [1, 3, h, w], which is grey and bright.
-
-    On a square-root scale from 0 to `full`, as in the Lab.
-    """
-    side = round(len(weights) ** 0.5)
-    share = (weights / full).clamp(0, 1).sqrt().reshape(1, 1, side, side)
-    share = 0.95 * torch.nn.functional.interpolate(share, size=image.shape[-2:])
-    grey = 0.59 + 0.41 * image.mean(1, keepdim=True)
-    rgb = [int(COLOURS["vit"][i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    return grey + (torch.tensor(rgb).view(1, 3, 1, 1) - grey) * share
 
 
 def _ablation(image: Tensor, intact: Tensor, k: int) -> tuple[Figure, str]:

@@ -26,7 +26,8 @@ export function paint(canvas, bytes) {
 }
 
 /**
- * Weights [side × side] as a coloured layer on the picture, which is grey and bright.
+ * Weights [side × side] as a coloured layer on the picture, which is grey and bright, as `overlay`
+ * of utils/book/plotting.py draws them.
  *
  * On a square-root scale from 0 to `full`; what is below 0 has no colour.
  */
@@ -35,7 +36,8 @@ export function paintMap(canvas, bytes, weights, full, colour) {
   const mapped = new Uint8ClampedArray(bytes.length).fill(255);
   for (let place = 0; place < SIDE * SIDE; place++) {
     const at = 4 * place;
-    const grey = 150 + ((bytes[at] + bytes[at + 1] + bytes[at + 2]) / 3) * (105 / 255);
+    const light = 0.299 * bytes[at] + 0.587 * bytes[at + 1] + 0.114 * bytes[at + 2];
+    const grey = 102 + 0.55 * light;
     const row = Math.floor((Math.floor(place / SIDE) * side) / SIDE);
     const column = Math.floor(((place % SIDE) * side) / SIDE);
     const share = depth(weights[row * side + column], full);
@@ -44,8 +46,8 @@ export function paintMap(canvas, bytes, weights, full, colour) {
   paint(canvas, mapped);
 }
 
-/** How much colour a weight has, 0 … 0.95. */
-const depth = (weight, full) => 0.95 * Math.sqrt(Math.min(Math.max(weight / full, 0) || 0, 1));
+/** How much colour a weight has, 0 … 0.85. */
+const depth = (weight, full) => 0.85 * Math.sqrt(Math.min(Math.max(weight / full, 0) || 0, 1));
 
 /** A picture from which shares [side × side] of the places have been taken. */
 export function paintGone(canvas, bytes, shares, colour) {
