@@ -1,18 +1,12 @@
 """The rendered book, served on this machine and opened in headless Chromium."""
 
-import os
 import shutil
-import threading
-from functools import cache, partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from functools import cache
 
 import pytest
-from helpers.rendered import PAGES
+from helpers.rendered import PAGES, PATIENCE, need_current, served
 from playwright.sync_api import sync_playwright
 
-from utils.book import build
-
-PATIENCE = 120_000  # milliseconds for a page, on a machine that is busy with other tests
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 # A page's scripts may run after its last request: theme chosen, formulas drawn, and code that is
 # wider than its box within reach of the keyboard.
@@ -24,22 +18,12 @@ READY = """() => document.documentElement.dataset.theme !== "auto"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="package")
 def address():
     """The address of the rendered book."""
-    if not build.is_current():
-        if os.environ.get("CI") == "true":
-            pytest.fail("The rendered book is not of these sources: CI renders it first.")
-        pytest.skip("the book as it is now has not been rendered: run `make book` first")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=PAGES)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    need_current()
+    with served(PAGES) as address:
+        yield address
 
 
 @pytest.fixture(scope="package")

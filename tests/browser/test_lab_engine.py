@@ -4,9 +4,7 @@ import json
 import re
 import shutil
 import struct
-import threading
-from functools import cache, partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,8 +12,8 @@ import safetensors.torch
 import torch
 from helpers import lab_node
 from helpers.lab_node import ask
+from helpers.rendered import served
 from PIL import Image
-from playwright.sync_api import sync_playwright
 from timm.data import create_transform, resolve_model_data_config
 
 from utils.book import lab_data
@@ -33,7 +31,6 @@ from utils.probes import (
 from utils.stimuli import datasets
 
 LAB = lab_node.HERE.parents[1] / "_static" / "lab"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LIVE = [
     "vit-d6-h4",
     "vit-d6-h1",
@@ -695,11 +692,6 @@ def test_what_cannot_be_done_is_said_in_a_sentence(queue):
 # In a browser.
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A page below a path of its own, next to the Lab's files and weights, and its address."""
@@ -709,21 +701,8 @@ def site(tmp_path_factory):
     lab_node.network(home, "vit-d2-h4")
     head = '<!doctype html><html lang="en"><title>Lab</title><link rel="icon" href="data:,">'
     (home / "index.html").write_text(head, encoding="utf-8")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=root)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/some/book/index.html"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("no Chromium was found on the path")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with served(root) as address:
+        yield f"{address}/some/book/index.html"
 
 
 IN_PAGE = """async (numbers) => {
@@ -747,8 +726,8 @@ PAGES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", PAGES)
-def test_a_page_gets_the_logits_of_pytorch(chromium, site, case):
-    page = chromium.new_page()
+def test_a_page_gets_the_logits_of_pytorch(browser, site, case):
+    page = browser.new_page()
     script, requested = PAGES[case], []
     page.on("request", lambda request: requested.append(request.url.rsplit("/", 1)[-1]))
     if script == "file":
@@ -769,8 +748,8 @@ def test_a_page_gets_the_logits_of_pytorch(chromium, site, case):
 
 
 @pytest.mark.slow
-def test_where_files_of_the_lab_are_not_to_be_had_a_page_says_so(chromium, site):
-    page = chromium.new_page()
+def test_where_files_of_the_lab_are_not_to_be_had_a_page_says_so(browser, site):
+    page = browser.new_page()
     page.route("**/jobs.js", lambda route: route.abort())
     page.goto(site)
     script = """async () => {

@@ -3,65 +3,36 @@
 import gzip
 import io
 import json
-import os
-import shutil
-import threading
-from functools import cache, partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from helpers import axe
+from helpers.rendered import PAGES, PATIENCE, need_current, served
 from PIL import Image
-from playwright.sync_api import sync_playwright
 from timm.data import create_transform
 
-from utils.book import build, lab, lab_data
+from utils.book import lab, lab_data
 from utils.measures.ablation.units import units_of
 from utils.probes import Ablator
 
-PAGES = build.ROOT / "_build/html"
 PAGE = "some/book/chapters/lab.html"  # below a path of its own
-PATIENCE = 120_000  # milliseconds, on a machine that is busy with other tests
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 MOST = 1.2e6  # compressed bytes that the Lab may load, next to what every page loads
 CLOSE = dict(rtol=0, atol=1e-4)
 
 pytestmark = pytest.mark.slow
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The address of the rendered Lab, served on this machine."""
-    if not build.is_current():
-        if os.environ.get("CI") == "true":
-            pytest.fail("The rendered book is not of these sources: CI renders it first.")
-        pytest.skip("the book as it is now has not been rendered: run `make book` first")
+    need_current()
     root = tmp_path_factory.mktemp("site")
     (root / "some").mkdir()
     (root / "some/book").symlink_to(PAGES, target_is_directory=True)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=root)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/{PAGE}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("no Chromium was found on the path")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with served(root) as address:
+        yield f"{address}/{PAGE}"
 
 
 @pytest.fixture
