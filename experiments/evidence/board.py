@@ -207,6 +207,7 @@ class Board:
                 f'<h4><span class="verdict-mark" style="background:{ground};color:{ink}" '
                 f'aria-hidden="true">{mark}</span>{RUNG_NAMES[row.rung]}: {row.verdict}{why}</h4>'
             )
+            parts.append("<details><summary>The numbers</summary>")
             here = found[found["rung"] == row.rung]
             for criterion in (*claim.criteria, *filter(None, [claim.fallback])):
                 if len(numbers := here[here["criterion"] == criterion.name]):
@@ -214,6 +215,7 @@ class Board:
             parts.append(f"<p>{_as_html(lacking(claim.id, row.rung, self.out))}.</p>")
             if steps := commands(claim.id, row.rung, self.out):
                 parts.append(f"<p>To fill: {_as_html(steps)}.</p>")
+            parts.append("</details>")
         by = "; ".join(claim_cards.sources(claim))
         wanted = "".join(
             f"<li>{html.escape(_quantity_of(each, claim))}: {claim_cards.counts(each.rule)}"
@@ -231,7 +233,10 @@ class Board:
             f'<section class="claim-card" id="{claim.id}" {label} {said}>'
             f'<h3 id="{claim.id}-claim">{claim.id}: {html.escape(claim.statement)}</h3>'
             f"<p>Claimed by {html.escape(by)}. {claim_cards.shown_in(claim.id)}</p>"
-            + (f"<p>What would count:</p><ul>{wanted}</ul>" if wanted else "")
+            + (
+                f"<details><summary>What would count</summary><ul>{wanted}</ul></details>"
+                * bool(wanted)
+            )
             + "".join(parts)
             + "</section>"
         )
