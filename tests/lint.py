@@ -16,6 +16,8 @@ The conventions, for authors:
 - A figure has a caption and a name: `mystnb.figure.caption` and `.name` (`fig-…`). One that shows
   scenes and no chart has `mystnb.image.classes: pictures`, by which it keeps its colours in the
   dark. Its cell leaves nothing else: it ends with `;` where its last line has a value.
+- A chapter with a number says "About 25 minutes to read, less than a minute to run", for the card
+  of the landing page.
 - A chapter shows at most 150 lines of code, none wider than 84 characters. A cell that only draws
   is folded: tagged `hide-input`, titled `# @title The code of this figure`; so are the asserts that
   guard the text, in cells tagged `hide-cell` and titled `# @title Checks of the text`.
@@ -43,6 +45,7 @@ from utils.book.grading import ANSWER, PARTS, parsed, tags, worth
 from utils.book.runtime import SETUP_CELL, SETUP_METADATA
 
 MOST_LINES, MOST_FOLDED, MOST_OF_A_CHECK = 15, 30, 60
+MINUTES = re.compile(r"\bAbout \d+ minutes to read, [^.;]+ to run[.;]")
 MOST_OPEN, WIDEST = 150, 84  # lines of code that a chapter shows; characters of the widest
 # A last line with one of these leaves the figure alone.
 QUIET = ("face", "print", "widgets.choose", "widgets.live", "lab.figure", "pyplot.show")
@@ -204,6 +207,9 @@ def open_code(notebook) -> list:
 def reading_faults(notebook) -> list[str]:
     """What makes a chapter hard to read: too much code, too wide, asserts in the way."""
     faults = []
+    said = any(MINUTES.search(cell.source) for cell in text_cells(notebook))
+    if chapter_number(notebook) and not said:
+        faults.append("It does not say 'About … minutes to read, … to run.'")
     seen = [line for cell in open_code(notebook) for line in cell.source.splitlines()]
     if (count := sum(bool(line.strip()) for line in seen)) > MOST_OPEN:
         faults.append(f"{count} lines of open code; a chapter shows {MOST_OPEN} at most.")

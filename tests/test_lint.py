@@ -61,7 +61,10 @@ def exercise(place=1, **changes):
     return [cell for cell in (cells | changes).values() if cell is not None]
 
 
-def chapter(*cells, exercises=3, title="# 7 Seven"):
+TITLE = "# 7 Seven\n\nAbout 5 minutes to read, one to run."
+
+
+def chapter(*cells, exercises=3, title=TITLE):
     parts = [cell for place in range(1, exercises + 1) for cell in exercise(place)]
     return nbformat.v4.new_notebook(
         cells=[
@@ -155,6 +158,7 @@ def test_a_good_chapter_has_no(rule):
         (lint.alt_faults, chapter(code("widgets.live(draw, k=[1])")), "needs an alt text"),
         (lint.reading_faults, chapter(*[code("x = 1\n" * 15)] * 11), "168 lines of open code"),
         (lint.reading_faults, chapter(code(f"x = {'1' * 81}")), "A line of 85 characters"),
+        (lint.reading_faults, chapter(title="# 7 Seven"), "minutes to read"),
         (lint.reading_faults, chapter(code("assert x")), "An assert in the open cell"),
         (lint.reading_faults, chapter(code("assert x", "hide-cell")), "no '# @title'"),
         (lint.figure_faults, chapter(code("plt.plot(x);")), "needs a caption and a name"),

@@ -7,8 +7,7 @@ from bs4 import Tag
 
 LANDING, LAB, CLAIMS = "chapters/index", "chapters/lab", "chapters/6_claims"
 CHAPTER = re.compile(r"chapters/\d\w*$")
-SPEED = 220  # words that are read in a minute
-RUNS = re.compile(r"\bruns in ([^.:;]+?)(?: on a laptop)?[.:;]")
+MINUTES = re.compile(r"\bAbout (\d+ minutes to read, [^.;]+ to run)[.;]")
 
 
 def fill(site) -> None:
@@ -94,10 +93,8 @@ def _card(page, chapter) -> Tag:
 
 
 def _minutes(article: Tag) -> str:
-    prose = " ".join(each.get_text(" ") for each in article.select("p, li"))
-    said = f"{max(1, round(len(prose.split()) / SPEED))} minutes to read"
-    runs = RUNS.search(" ".join(prose.split()))
-    return f"{said}; runs in {runs[1]}" if runs else said
+    said = MINUTES.search(" ".join(article.get_text(" ").split()))
+    return said[1] if said else ""
 
 
 def _verdicts(page, chapter) -> Tag | None:
