@@ -14,8 +14,8 @@ The conventions, for authors:
 - Interactive figures come from `utils.book.widgets.choose`, which takes the alternative texts as
   `alts=`. A cell that calls it shows no other figure.
 - A figure has a caption and a name: `mystnb.figure.caption` and `.name` (`fig-…`). One that shows
-  scenes and no chart has `mystnb.image.classes: pictures`, by which it keeps its colours in the
-  dark. Its cell leaves nothing else: it ends with `;` where its last line has a value.
+  scenes, or amounts as colours, has `mystnb.image.classes: pictures`, by which it keeps its colours
+  in the dark. Its cell leaves nothing else: it ends with `;` where its last line has a value.
 - A chapter with a number says "About 25 minutes to read, less than a minute to run", for the card
   of the landing page.
 - A chapter shows at most 150 lines of code, none wider than 84 characters. A cell that only draws
@@ -49,7 +49,7 @@ MINUTES = re.compile(r"\bAbout \d+ minutes to read, [^.;]+ to run[.;]")
 MOST_OPEN, WIDEST = 150, 84  # lines of code that a chapter shows; characters of the widest
 # A last line with one of these leaves the figure alone.
 QUIET = ("face", "print", "widgets.choose", "widgets.live", "lab.figure", "pyplot.show")
-PICTURES = {"imshow", "image_grid", "overlay"}  # these show scenes, not charts
+PICTURES = {"imshow", "image_grid", "overlay", "heatmap"}  # scenes and colours, not lines
 SHORTEST_ALT = 40
 # Calls into these modules draw, whatever name they were imported under, and so do these methods.
 DRAWING_MODULES = (
