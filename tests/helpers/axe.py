@@ -35,7 +35,7 @@ def _fetch(kept: Path) -> None:
         pytest.skip(f"axe-core is not in {CACHE}, and npm, which fetches it, is not on the path")
     CACHE.mkdir(exist_ok=True)
     command = [npm, "pack", f"axe-core@{VERSION}", "--pack-destination", str(CACHE)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
     if done.returncode:
         pytest.skip(f"axe-core could not be fetched with npm (offline?): {done.stderr.strip()}")
     assert kept.is_file(), "npm packed axe-core under another name."

@@ -79,7 +79,7 @@ def whole(state, **changed):
         ),
         (saved("a.safetensors", lambda s, f: f.write_bytes(pickle.dumps(1))), "is a pickle"),
         (cut_short, "cut.safetensors is no safetensors file, or is cut short"),
-        (saved("a.safetensors", lambda s, f: f.write_text("")), "no safetensors file"),
+        (saved("a.safetensors", lambda s, f: f.write_bytes(b"")), "no safetensors file"),
         (lambda folder, state: folder / "none.safetensors", "There is no file"),
         (
             saved(
