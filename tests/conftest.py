@@ -12,7 +12,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ROOT = Path(__file__).resolve().parents[1]
 MEANT = 2.5  # GB that one process of the tests may have in memory at most
 LEFT_BEHIND = 0.1  # GB after a test, from which on it is tidied up
-peaks = []  # GB, of the processes that ran tests
+peaks = []  # (GB, the test that needed them) of the processes that ran tests
+largest = (0.0, "no test")  # of this process
 
 
 def resident() -> float:
@@ -34,31 +35,34 @@ def most_resident() -> float:
 
 
 @pytest.fixture(autouse=True)
-def tidied():
-    """Memory that a test leaves behind is freed.
+def tidied(request):
+    """Memory that a test leaves behind is freed, and the test that needed most is remembered.
 
     Metrics refer to themselves, and the collector of such objects counts them, not their bytes.
     """
+    global largest
     before = resident()
     yield
+    largest = max(largest, (most_resident(), request.node.nodeid), key=lambda pair: pair[0])
     if resident() - before > LEFT_BEHIND:
         gc.collect()
 
 
 def pytest_sessionfinish(session):
     if hasattr(session.config, "workeroutput"):  # of xdist, which brings it to the main process
-        session.config.workeroutput["peak"] = most_resident()
+        session.config.workeroutput["peak"] = largest
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node):
-    peaks.append(getattr(node, "workeroutput", {}).get("peak", 0))
+    peaks.append(getattr(node, "workeroutput", {}).get("peak", largest))
 
 
 def pytest_terminal_summary(terminalreporter):
-    peak = max([*peaks, most_resident()])
+    peak, test = max([*map(tuple, peaks), largest])
     terminalreporter.write_line(
-        f"The largest process of the tests had {peak:.1f} GB in memory; at most {MEANT} are meant."
+        f"The largest process of the tests had {peak:.1f} GB in memory, in {test}; "
+        f"at most {MEANT} GB are meant."
     )
 
 
