@@ -3,13 +3,14 @@ PYTHON := .venv/bin/python
 WANTED := $(shell cat pyproject.toml requirements.txt constraints.txt | cksum | cut -d' ' -f1)
 INSTALLED := .venv/installed-$(WANTED)
 
-.PHONY: help book test test-quick test-faults test-lowest test-runtime lint lab coursework links serve bench clean env
+.PHONY: help book test test-quick test-faults test-lowest test-runtime lint lab coursework release links serve bench clean env
 
 help:
 	@echo "make book         render the book into _build/html (quick when nothing changed)"
 	@echo "make test         run the unit tests, every chapter, and the page tests"
 	@echo "make lab          open the chapters in JupyterLab"
 	@echo "make coursework   write editions for students and instructors, and autograders"
+	@echo "make release      VERSION=0.2.0: version, changelog, a zip of all editions, and a tag"
 	@echo "make links        ask every link of the book whether it still leads somewhere"
 	@echo "make serve        show the rendered book on http://localhost:8000"
 	@echo "make test-runtime run two chapters in environments that are not the book's (long)"
@@ -63,6 +64,9 @@ lab: $(INSTALLED)
 
 coursework: $(INSTALLED)
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m utils.book.coursework make
+
+release: $(INSTALLED)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PYTHON) -m utils.book.release "$(VERSION)"
 
 links: book
 	@PYTHONPATH=. $(PYTHON) -c "from jupyter_book.cli.main import main; main()" \
