@@ -8,7 +8,7 @@ from bs4 import BeautifulSoup
 from PIL import Image
 from skimage import data
 
-from utils.book import accessible, finish, head, landing, lighter, links, scripts, sections
+from utils.book import accessible, finish, head, landing, lighter, links, policy, scripts, sections
 
 ADDRESS = "https://example.org/book/"
 
@@ -176,6 +176,21 @@ def test_a_page_gets_a_script_only_for_what_it_holds(page):
     made = page("<section class='claim-card'></section>")
     scripts.mend(made)
     assert [script["src"] for script in made.html.select("script")] == ["../_static/claims.js"]
+
+
+def test_a_page_runs_the_scripts_that_it_was_built_with_and_no_other(page):
+    made = page("<script>alert('Hello, world.');</script><script src='a.js'></script>")
+    policy.mend(made)
+    (rules,) = [meta["content"] for meta in made.html.select("head > meta:first-child")]
+    scripts_of = dict(rule.split(" ", 1) for rule in rules.split("; "))["script-src"]
+    # the hash that the W3C's recommendation gives for this script
+    assert scripts_of == "'self' 'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='"
+
+
+def test_the_buttons_of_the_theme_are_allowed_by_what_they_do(page):
+    made = page("<button onclick='window.print()'>Print</button>")
+    policy.mend(made)
+    assert "'self' 'unsafe-hashes' 'sha256-" in made.html.select_one("meta")["content"]
 
 
 def test_what_was_found_is_counted_on_the_generated_objects():

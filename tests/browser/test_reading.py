@@ -49,6 +49,22 @@ def test_a_question_is_answered_by_one_of_the_first_three_sections(visit, query,
     assert found.first.locator("p").inner_text().strip()
 
 
+@pytest.mark.parametrize("word", ["__proto__", "toString", "hasOwnProperty"])
+def test_a_word_that_scripts_know_and_the_book_does_not_is_not_found(visit, word):
+    page = visit(f"search.html?q={word}")
+    assert page.locator("#search-results").inner_text().startswith("No sections found.")
+
+
+def test_no_script_runs_that_was_not_built_with_the_page(fresh):
+    page = fresh(INDEX)
+    page.evaluate("""() => {
+        const script = document.createElement("script");
+        script.textContent = "window.injected = true";
+        document.body.append(script);
+    }""")
+    assert page.evaluate("window.injected") is None
+
+
 def test_the_search_finds_no_code_and_no_set_up():
     index = (PAGES / "_static/sections.js").read_text(encoding="utf-8")
     assert "sparse-checkout" not in index
