@@ -3,6 +3,7 @@
 SCRIPTS = {
     "div.cell > details, article blockquote": ("reader.js",),
     ".claim-card": ("claims.js",),
+    ".observer": ("observer.js",),
     "#search-results": ("vendor/minisearch/minisearch.js", "sections.js", "search.js"),
 }
 

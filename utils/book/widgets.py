@@ -192,8 +192,8 @@ def _figure(picture, caption: str, alt: str, place: int, width: int) -> str:
     if isinstance(picture, Figure):
         address, kind = _drawn(picture, width)
     else:
-        image = _pixels(picture, width)
-        address, kind, shown = _data_url(image), "pictures", image.width
+        image = as_image(picture, width)
+        address, kind, shown = data_url(image), "pictures", image.width
         if image.width <= SMALL:
             shown, look = min(width, 10 * image.width), "image-rendering:pixelated;"
     return (
@@ -215,7 +215,7 @@ def _drawn(figure: Figure, width: int) -> tuple[str, str]:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=width / figure.get_figwidth())
     plt.close(figure)
-    return _data_url(Image.open(buffer).convert("RGB")), "pictures"
+    return data_url(Image.open(buffer).convert("RGB")), "pictures"
 
 
 def _vector(figure: Figure) -> str:
@@ -228,8 +228,19 @@ def _vector(figure: Figure) -> str:
     return "data:image/svg+xml," + quote(drawing, safe=" ='/:;,.()-!*@~&+$?")
 
 
-def _pixels(picture, width: int) -> Image.Image:
-    """[3, H, W] in [0, 1] as an image at most `width` px wide."""
+def as_image(picture, width: int) -> Image.Image:
+    """[3, H, W] in [0, 1] as an image at most `width` px wide.
+
+    Args:
+        picture: A tensor, or what can be made one.
+        width: In px.
+
+    Returns:
+        The image.
+
+    Raises:
+        ValueError: For another shape or range.
+    """
     pixels = torch.as_tensor(picture).detach().float().cpu()
     if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.numel() == 0:
         raise ValueError(
@@ -245,10 +256,16 @@ def _pixels(picture, width: int) -> Image.Image:
     return image
 
 
-def _data_url(image: Image.Image) -> str:
+def data_url(image: Image.Image) -> str:
     """The image as a data address: exact if small, else the shorter of two encodings.
 
     Lines and flat colours come out shorter as PNG with a palette, photographs as WebP.
+
+    Args:
+        image: In RGB.
+
+    Returns:
+        The address.
     """
     if image.width <= SMALL:
         coded = {"png": _encoded(image, "png", optimize=True)}
