@@ -1,7 +1,6 @@
 """The rendered book, served on this machine and opened in headless Chromium."""
 
 import shutil
-from functools import cache
 
 import pytest
 from helpers.rendered import PAGES, PATIENCE, need_current, served
@@ -15,6 +14,7 @@ READY = """() => document.documentElement.dataset.theme !== "auto"
     && [...document.querySelectorAll("pre")].every(
         e => e.scrollWidth <= e.clientWidth || e.hasAttribute("tabindex"))
 """
+KEPT = 6  # pages that stay open: each is a process of about 100 MB
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -39,13 +39,18 @@ def browser():
 
 @pytest.fixture(scope="module")
 def visit(browser, address):
-    """Open a page, once; it records what it asked for and what went wrong."""
-    opened = []
+    """Open a page, or find it open; it records what it asked for and what went wrong."""
+    opened = {}  # oldest first
 
-    @cache
     def open_page(name, width=1280, scheme="light"):
+        key = (name, width, scheme)
+        if page := opened.pop(key, None):
+            opened[key] = page
+            return page
+        while len(opened) >= KEPT:
+            opened.pop(next(iter(opened))).close()
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        opened.append(page)
+        opened[key] = page
         page.set_default_timeout(PATIENCE)
         page.requested, page.errors = [], []
         page.on("request", lambda request: page.requested.append(request.url))
@@ -57,5 +62,5 @@ def visit(browser, address):
         return page
 
     yield open_page
-    for page in opened:
+    for page in opened.values():
         page.close()

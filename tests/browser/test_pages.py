@@ -12,6 +12,8 @@ TEXT, CHAPTER = 0.45e6, 1.6e6  # bytes that a page may weigh, all that it loads 
 PACKED = (".webp", ".png", ".woff", ".woff2")  # what a server does not compress once more
 
 pytestmark = pytest.mark.slow
+# Page by page, not test by test, so that a page is opened once and closed again.
+every_page = pytest.mark.parametrize("name", NAMES, scope="module")
 
 
 def _visible_pictures(page):
@@ -20,7 +22,7 @@ def _visible_pictures(page):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_page
 def test_a_page_asks_no_other_host_and_logs_no_error(visit, address, name):
     page = visit(name)
     others = [
@@ -30,7 +32,7 @@ def test_a_page_asks_no_other_host_and_logs_no_error(visit, address, name):
     assert page.errors == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_page
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_page_fits_a_phone_in_light_and_dark(visit, name, scheme):
     page = visit(name, width=400, scheme=scheme)
@@ -38,7 +40,7 @@ def test_a_page_fits_a_phone_in_light_and_dark(visit, name, scheme):
     assert page.evaluate("document.documentElement.dataset.theme") in (scheme, None)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_page
 def test_every_picture_on_a_page_has_a_text_that_is_not_its_path(visit, name):
     # The pictures on the landing page's cards repeat what the card says.
     own = "article img:not([alt=''])" if name.endswith("index.html") else "article img"
@@ -46,7 +48,7 @@ def test_every_picture_on_a_page_has_a_text_that_is_not_its_path(visit, name):
     assert all(text and "_images/" not in text for text in texts), texts
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_page
 def test_formulas_bring_their_script_and_no_other_page_does(visit, name):
     page = visit(name)
     scripts = page.eval_on_selector_all("script[src]", "scripts => scripts.map(s => s.src)")
@@ -109,14 +111,14 @@ def _weight(page):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_page
 def test_a_page_weighs_little(visit, name):
     page = visit(name)
     light = not page.locator(".cell_output img, .math, .chapter-card img").count()
     assert _weight(page) <= (TEXT if light else CHAPTER)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_page
 def test_pictures_have_a_size_and_wait_below_the_fold(visit, name):
     pictures = visit(name).eval_on_selector_all(
         "article img[src*='_images/']",
@@ -144,14 +146,14 @@ def test_icons_are_drawn_from_a_font_that_has_them(visit):
     assert lacking == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_page
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_assistive_technology_finds_nothing_amiss(visit, name, scheme):
     found = axe.violations(visit(name, scheme=scheme), {"target-size": True})
     assert found == {}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_page
 def test_a_page_reflows_to_320_pixels(visit, name):
     assert visit(name, width=320).evaluate("document.documentElement.scrollWidth") <= 320
 

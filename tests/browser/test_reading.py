@@ -81,7 +81,7 @@ def test_the_box_of_every_page_leads_to_the_search(fresh):
     assert page.locator("ol.found li").count() > 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES, scope="module")
 def test_links_within_the_book_lead_to_what_is_there(visit, address, name):
     links = visit(name).evaluate("[...document.links].map(link => link.href)")
     for link in {link for link in links if link.startswith(address)}:
@@ -189,7 +189,9 @@ def test_on_paper_code_is_whole_and_folds_leave_no_frames(fresh):
         assert page.locator(f".bd-article {hidden}:visible").count() == 0
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("chapters/")])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name.startswith("chapters/")], scope="module"
+)
 def test_a_page_says_what_it_is_to_those_who_link_to_it(visit, name):
     page = visit(name)
 
