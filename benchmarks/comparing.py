@@ -1,4 +1,4 @@
-"""Comparing layers by CKA: ours, Gram matrices in float64, and Gram matrices anew for each pair.
+"""Comparing layers by CKA: ours, Gram matrices in float64, and Gram matrices again for each pair.
 
 `CONTENDERS` maps a suite to its model and contenders, the one that all are compared with first.
 """

@@ -148,7 +148,7 @@ ONE_BLOCK, ALL_BLOCKS = ("1/3", "2/3", "last"), ("all",)
 CURVES = dict(ranks=9, draws=2)
 
 
-# ViT and CNN of equal accuracy, beside each other: single positions of the last layer that has
+# ViT and CNN of equal accuracy, side by side: single positions of the last layer that has
 # any, and random groups of neurons at an equal depth.
 LAST, BETWEEN = ("last",), ("1/3", "2/3")
 VIT_AND_CNN = {
@@ -260,7 +260,7 @@ EXPERIMENTS = {
         data={"objects": "objects/test"},  # on the other rungs none were trained to be equal
     ),
     "similarity": Experiment(
-        "How alike are the blocks of a model, and how far does its attention reach?",
+        "How similar are the blocks of a model, and how far does its attention reach?",
         "measure",
         dict(measures=["distance", "cka"]),
         n=1000,
@@ -286,7 +286,7 @@ EXPERIMENTS = {
         random=1,
     ),
     "pairs": Experiment(
-        "How alike are two models: of other data, of another seed, of another family?",
+        "How similar are two models: of other data, of another seed, of another family?",
         "compare",
         {},
         n=1000,

@@ -46,7 +46,7 @@ def add_job(parser: argparse.ArgumentParser) -> None:
         "labelled photographs: an ImageFolder (a directory or a .tar) or a directory with "
         "labels.csv (default: %(default)s)",
     )
-    # torchrun would take --n for an abbreviation of its own options, hence -n.
+    # torchrun would take --n for an abbreviation of its own options: so -n.
     parser.add_argument(
         "-n", "--n", type=positive, metavar="N", help="the first N images (default: all)"
     )

@@ -32,7 +32,7 @@ examples:
 
 What the zoo holds of the declared models is measured, the rest is left for later: run the same
 command again when more are trained. The tables are results/<rung>/<experiment>.csv, the .json
-beside each says where its numbers came from. Each finished condition is on disk before the next
+next to each says where its numbers came from. Each finished condition is on disk before the next
 begins: after an interruption the same command goes on from there. torchrun shares the work.
 
 With --loss, models are taken as they were when their training loss first fell below that, one of

@@ -1,7 +1,7 @@
 """The claims board: every claim, its evidence on each rung, and the verdict by its rule.
 
 Chapters show their own claims from it, and chapter 6 all of them; a verdict that prose states
-stands beside an assert on `verdict_of`, so that the two cannot drift apart.
+stands next to an assert on `verdict_of`, so that the two cannot drift apart.
 """
 
 import html

@@ -14,7 +14,7 @@ def source(*experiments: str, rung: str = "objects") -> str:
     """Where recorded numbers come from: images, seeds, device, commits and command, a line each.
 
     experiments : names from catalogue.EXPERIMENTS; of what is not recorded, it says so. Of more
-        than three commits it says how many: the .json beside the table has them all.
+        than three commits it says how many: the .json next to the table has them all.
     Raises KeyError for an unknown experiment.
     """
     if unknown := [name for name in experiments if name not in EXPERIMENTS]:

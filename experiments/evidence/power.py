@@ -174,7 +174,7 @@ def _regressor(design: Design) -> tuple[np.ndarray, np.ndarray]:
     basis = np.linalg.qr(np.column_stack(columns))[0]
     left = x - basis @ (basis.T @ x)
     if np.ptp(left) < 1e-9:
-        raise ValueError("The sizes do not vary beside what is held.")
+        raise ValueError("The sizes do not vary once what is held is taken out.")
     return left, basis
 
 

@@ -16,7 +16,7 @@ from utils.measures.statistics import Estimate, contrast, mean_over
 
 EXACT = "exact"  # the rung of what needs no models and no images
 VIT, CNN = "vit-d6-h4", "resnet-d20"  # where one model stands for its kind, with all seeds
-# Published models of a kind have no seeds; several that were trained alike stand for it together.
+# Published models of a kind have no seeds; several of one recipe stand for it together.
 PUBLISHED = {
     kind: tuple(
         name

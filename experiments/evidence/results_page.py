@@ -74,7 +74,7 @@ objects are too low, by more for some networks than for others. Right answers, i
 TABLES = """\
 ## The tables
 
-One for every experiment and rung, and beside each a .json that says where its numbers come from:
+One for every experiment and rung, and next to each a .json that says where its numbers come from:
 commit, versions, device, seconds, weights.
 
 """

@@ -72,7 +72,7 @@ class Counted:
         return SUPPORTED if estimate > self.bound else NOT_SUPPORTED
 
 
-# What is said of a claim beside its verdict.
+# What is said of a claim next to its verdict.
 WORDS = {
     ("hu1", SUPPORTED): "sparse beyond the spread of logits",
     ("hu1", MIXED): "sparse weights",

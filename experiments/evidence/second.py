@@ -63,7 +63,7 @@ PROFILES = {
     "damage, permuted − removed, KL": "place",
     "damage, uniform − removed, KL": "place, spread evenly",
 }
-# What stands beside each reading of a trend.
+# What stands next to each reading of a trend.
 OTHERWISE = {
     "N": {"in KL": "N", "on the margin": "N, margin"},
     HALF: {"in KL": HALF, "on the margin": f"{HALF}, margin"},
@@ -259,7 +259,7 @@ def hu7(recorded: Second) -> Iterator[dict]:
     specs = [Spec.parse(name) for name in wide.index]
     heads = [spec.heads for spec in specs]
     held = [getattr(spec, HELD["decoupled"]) for spec in specs]
-    with suppress(ValueError):  # too few networks, or too alike
+    with suppress(ValueError):  # too few networks, or too similar
         yield row("overlap", slope_per_doubling(heads, overlap, held=held))
     with suppress(ValueError):
         yield row("association", rank_correlation(overlap, n))
@@ -309,7 +309,7 @@ def hu10(recorded: Second) -> Iterator[dict]:
 
 
 def _kinds(recorded: Second, found: pd.Series) -> tuple[list[str], list[str]]:
-    """The ViTs and the CNNs of the sweeps that have a value; on imagenet those trained alike."""
+    """The ViTs and the CNNs of the sweeps that have a value; on imagenet those of one recipe."""
     if recorded.rung == "imagenet":
         return tuple([n for n in PUBLISHED[kind] if n in found.index] for kind in (VIT, CNN))
     return tuple(recorded.models(found.index, *groups) for groups in (VITS, CNNS))
@@ -637,7 +637,7 @@ def evidence(out: Path = RESULTS) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(first.COLUMNS))
 
 
-# What stands beside the primary variant: (criterion, variant, estimate), not judged.
+# What stands next to the primary variant: (criterion, variant, estimate), not judged.
 Beside = Iterator[tuple[str, str, Estimate | None]]
 
 

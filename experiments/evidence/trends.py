@@ -27,7 +27,7 @@ SWEEPS = {
     "depth": "depth",
     "cnn-depth": "depth",
 }
-# What varies beside it and is held in the regression: with more seeds in some cells of the grid
+# What varies with it and is held in the regression: with more seeds in some cells of the grid
 # than in others, the two are no longer uncorrelated.
 HELD = {"decoupled": "head_dim"}
 FEW, SOME = "all", "h ≥ 4"  # the whole range of heads, and where "too many" may begin
@@ -118,7 +118,7 @@ def slopes(
     where it is not named. Columns group, varied, range, KEYS, missing (designs of the
     group without a recorded model), models (with a value), undefined (recorded without one),
     slope, low, high, p, detectable (see statistics.slope_per_doubling, at an equal size of HELD;
-    NaN where the models with a value are too few or too alike), their sizes and values.
+    NaN where the models with a value are too few or too similar), their sizes and values.
     """
     rows = [line for group in groups for line in _lines(found, rung, group, asked)]
     about = ["group", "varied", "range", *KEYS, "missing", "models", "undefined"]
@@ -161,7 +161,7 @@ def _trend(models: pd.DataFrame) -> dict:
     counts = {"models": len(known), "undefined": len(models) - len(known)}
     numbers = dict.fromkeys(NUMBERS, math.nan)
     numbers |= {"sizes": tuple(known["size"]), "values": tuple(known["value"])}
-    with suppress(ValueError):  # too few models, or too alike
+    with suppress(ValueError):  # too few models, or too similar
         line = slope_per_doubling(known["size"], known["value"], held=known.get("held"))
         numbers |= {"slope": line.estimate, "low": line.low, "high": line.high, "p": line.p}
         numbers["detectable"] = line.detectable

@@ -202,7 +202,7 @@ def _others(data, seed: int) -> Others:
             images, _, index = data.batch(at, 1)
             if len(index) and at != own:
                 return images
-        raise ValueError("There is no undamaged image beside the one that is ablated.")
+        raise ValueError("There is no undamaged image but the one that is ablated.")
 
     def others(index: Tensor) -> Tensor:
         index = index.cpu()

@@ -27,7 +27,7 @@ MEASURES = {
     "attack": "accuracy under PGD-20 at several ε",
     "shift": "share of decisions kept as images move by 1 to 8 pixels",
     "permutation": "accuracy kept as blocks of an image change places",
-    "conflict": "shape bias where shape and texture disagree, and whether people err alike",
+    "conflict": "shape bias where shape and texture disagree, and if people err on the same ones",
 }
 COLUMNS = ("quantity", "kind", "level", "value", "se", "low", "high", "n")
 EPSILONS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # in 255ths, the steps of an 8-bit image
@@ -112,7 +112,7 @@ class Behaviour:
         self.measures = [name for name in measures if name not in self.skipped]
         if measures and not self.measures:
             raise ValueError(
-                f"In these images {why}, hence nothing is left of {', '.join(measures)}: choose "
+                f"In these images {why}, so nothing is left of {', '.join(measures)}: choose "
                 "other measures, or other data."
             )
 
@@ -172,7 +172,7 @@ def rows(counts: Counts, classes: int, people: Tensor | None = None) -> Iterator
 
     kind : "clean", a corruption, "pgd", "permutation", "shift" or "conflict"
     level : severity; ε in 255ths; the side of a block in pixels; pixels of the shift
-    quantity : "accuracy"; beside it "kept", the share of the clean accuracy, and
+    quantity : "accuracy"; with it "kept", the share of the clean accuracy, and
         "kept_above_chance", of what it is above 1 / classes. "consistency" is the share of
         decisions that stay. In a conflict, "shape_bias" is shape / (shape + texture) and n the
         trials decided for either; "decided", "shape" and "texture" are shares of all trials.
@@ -262,7 +262,7 @@ def _conflict_rows(outcomes: Counter[int]) -> Iterator[dict]:
 class Behave:
     """The task of `python -m experiments behave` (see `run.Task`): `measures` from MEASURES.
 
-    The accuracy on the images as they are is recorded beside all but "conflict".
+    The accuracy on the images as they are is recorded with all but "conflict".
     """
 
     def __init__(self, measures: list[str], seed: int) -> None:

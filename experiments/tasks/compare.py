@@ -1,4 +1,4 @@
-"""How alike the representations of two models are, at the same relative depth."""
+"""How similar the representations of two models are, at the same relative depth."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 A warning or a failing cell makes the build fail, and every build after it until it is mended.
 Executed cells are kept in `_build/.jupyter_cache`, and what the Lab loads in `_build/.lab`, for as
 long as nothing that a cell imports or reads has changed; everything else below `_build` is made
-anew, because Sphinx repeats no warning about a page that it does not read again.
+again, because Sphinx repeats no warning about a page that it does not read again.
 """
 
 import hashlib

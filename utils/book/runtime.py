@@ -152,7 +152,7 @@ def install_missing() -> list[str]:
         done = subprocess.run([*pip, *missing])
     if done.returncode:
         raise RuntimeError(
-            f"pip could not install {', '.join(missing)} beside {', '.join(pins) or 'Python'}: "
+            f"pip could not install {', '.join(missing)} next to {', '.join(pins) or 'Python'}: "
             "read its message above, install these by hand, and run the cell again."
         )
     importlib.invalidate_caches()

@@ -1,6 +1,6 @@
 """The files of a folder or .tar archive that are pictures by their ending, and how to read them.
 
-What is hidden is left out: names that begin with a dot, and what systems put beside files of yours.
+What is hidden is left out: names that begin with a dot, and what systems put next to them.
 """
 
 import os

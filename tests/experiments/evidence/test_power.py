@@ -49,7 +49,7 @@ def test_without_scatter_every_verdict_is_that_of_the_true_effect():
 
 def test_without_power_no_verdict_is_possible():
     table = verdicts(DEPTH, [Reading(100.0, 0.05)], repetitions=2000)
-    # The interval leaves 0 out in 5 %, on either side alike.
+    # The interval leaves 0 out in 5 %, on either side.
     for effect in (0, 1, 2):
         assert at(table, effect, claims.SUPPORTED) == pytest.approx(0.025, abs=0.01)
         assert at(table, effect, claims.NOT_SUPPORTED) == pytest.approx(0.025, abs=0.01)

@@ -1,4 +1,4 @@
-"""The page of recorded results: what it says of a slope, and that it is of the tables beside it."""
+"""The page of recorded results: what it says of a slope, and that its tables are these."""
 
 import math
 from types import SimpleNamespace
@@ -67,5 +67,5 @@ def test_a_texture_is_recorded_with_its_share_of_right_answers_and_its_pictures(
 @pytest.mark.slow
 def test_the_page_is_of_the_tables_beside_it():
     assert (RESULTS / "README.md").read_text(encoding="utf-8") == page(), (
-        "Write it anew: python -m experiments.evidence.results_page"
+        "Write it again: python -m experiments.evidence.results_page"
     )

@@ -272,9 +272,9 @@ def test_measures_that_the_images_do_not_suit_are_left_out_or_refused():
     left_out = Behaviour(model, list(MEASURES), ("a", "b"))
     assert left_out.measures == CHANGES
     assert left_out.skipped == {"conflict": "shape and texture agree"}
-    with pytest.raises(ValueError, match="shape and texture agree, hence nothing is left of conf"):
+    with pytest.raises(ValueError, match="shape and texture agree, so nothing is left of conf"):
         Behaviour(model, ["conflict"], ("a", "b"))
-    with pytest.raises(ValueError, match="shape and texture disagree, hence nothing is left of at"):
+    with pytest.raises(ValueError, match="shape and texture disagree, so nothing is left of at"):
         Behaviour(model, ["attack"], ("a", "b"), textures=torch.zeros(1))
 
 

@@ -26,7 +26,7 @@ def recorded(monkeypatch):
     rng = np.random.default_rng(0)
     responses = {1: rng.exponential(size=(6, 4)), 2: rng.exponential(size=(5, 3))}
     responses[2][2] = 0.0  # an image that nobody answers
-    responses[2][:, 1] = 0.0  # a cell that answers to nothing
+    responses[2][:, 1] = 0.0  # a cell that responds to nothing
     monkeypatch.setattr(recordings, "macaque_half_peak", COUNTS.__getitem__)
     monkeypatch.setattr(recordings, "macaque_ranked", RANKED.__getitem__)
     monkeypatch.setattr(

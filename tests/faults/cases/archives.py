@@ -423,7 +423,7 @@ TRIED = [
          right={"n01440764/images/1.png": [0, 1]}),
     Case("pictures without a class", only(files({"1.png": 1, "2.png": 2})),
          says=("outside of any class",)),
-    Case("a picture beside the classes",
+    Case("a picture next to the classes",
          only([folder_member("pets"), *files(prefix="pets/"), member("pets/9.png", png(9))]),
          says=("outside of any class", "pets/9.png")),
     Case("names with backslashes", only(files({r"cat\1.png": 1, r"dog\2.png": 2})),

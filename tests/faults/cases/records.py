@@ -259,7 +259,7 @@ def resume_table(folder: Path, change, ending: str):
 
 
 def both_files(folder: Path) -> bool:
-    """The record is as it was written, and nothing was made anew or left behind."""
+    """The record is as it was written, and nothing was made again or left behind."""
     names = {file.name for file in folder.iterdir()}
     return names in ({"t.csv", "t.json"}, {"t.csv.gz", "t.json"}, {"t.json"})
 
