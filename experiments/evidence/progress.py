@@ -15,6 +15,7 @@ from utils.models import zoo
 
 TRENDS = "5_2_depth_and_heads"
 OPERATIONS = "2_3_convolution_and_attention"
+INSIDE = "2_4_representations"
 # Where a claim is shown: a notebook's name and a heading in it. Others have their card alone.
 SECTIONS = {
     "hu1": ("3_attention_sparsity", "Over layers"),
@@ -32,7 +33,13 @@ SECTIONS = {
     "pe": (OPERATIONS, "Order and place"),
     "ti": (OPERATIONS, "Shifted pictures"),
     "zh": (OPERATIONS, "Hybrids"),
-    "ra2": ("3_attention_sparsity", "How far each head looks"),
+    "ra1": (INSIDE, "Layers within a network"),
+    "ra2": (INSIDE, "How far heads look"),
+    "ra3": (INSIDE, "What skip connections carry"),
+    "ra4": (INSIDE, "What a token knows"),
+    "ra5": (INSIDE, "Fewer pictures"),
+    "ra6": (INSIDE, "A Mixer between them"),
+    "ra7": (INSIDE, "Receptive fields"),
     "sm1": ("2_6_scale", "Equal operations, equal pictures"),
     "sm2": ("2_6_scale", "A line on logarithmic paper"),
 }
