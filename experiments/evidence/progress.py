@@ -15,6 +15,7 @@ from utils.models import zoo
 
 TRENDS = "5_2_depth_and_heads"
 OPERATIONS = "2_3_convolution_and_attention"
+BEHAVIOUR = "2_5_behaviour"
 INSIDE = "2_4_representations"
 # Where a claim is shown: a notebook's name and a heading in it. Others have their card alone.
 SECTIONS = {
@@ -34,6 +35,10 @@ SECTIONS = {
     "ti": (OPERATIONS, "Shifted pictures"),
     "zh": (OPERATIONS, "Hybrids"),
     "ra1": (INSIDE, "Layers within a network"),
+    "tu1": (BEHAVIOUR, "The same errors?"),
+    "tu2": (BEHAVIOUR, "Shape or texture?"),
+    "ba1": (BEHAVIOUR, "Attacked pictures"),
+    "ba2": (BEHAVIOUR, "Spoiled pictures"),
     "ra2": (INSIDE, "How far heads look"),
     "ra3": (INSIDE, "What skip connections carry"),
     "ra4": (INSIDE, "What a token knows"),
