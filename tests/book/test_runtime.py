@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import random
+import re
 import subprocess
 import sys
 import tomllib
@@ -187,7 +188,15 @@ def test_the_pages_notebooks_fetch_the_commit_that_they_were_built_from(tmp_path
         line = f'URL, VERSION = "https://github.com/a/fork", "{commit}"'
         assert line in cell.source
         before = nbformat.read(source, as_version=4)
-        assert len(made.cells) == len(before.cells)
+        assert made.cells[-1].source.startswith("## References")
+        assert len(made.cells[:-1]) == len(before.cells)
+        said = "\n".join(cell.source for cell in made.cells if cell.cell_type == "markdown")
+        assert "{cite" not in said
+        links = set(re.findall(r"\]\(([^)#]*\.(?:ipynb|md))", said))
+        there = f"https://github.com/a/fork/blob/{commit}/"
+        assert links
+        assert all(link.startswith(there) for link in links)
+        assert all((runtime.ROOT / link.removeprefix(there)).is_file() for link in links)
     assert len(written) == 2 * len(list((runtime.ROOT / "chapters").glob("*.ipynb")))
 
 

@@ -6,9 +6,14 @@ import re
 import subprocess
 from pathlib import Path
 
+import nbformat
+
+from .citations import written_out
+
 SOURCE = re.compile(r'URL, VERSION = \\"[^"\\]*\\", \\"[^"\\]*\\"')  # as JSON writes it
 BRANCH = "launch"  # where these notebooks are published, next to nothing else
 HOST = "https://github.com/"
+LINK = re.compile(r"\]\((\w+\.(?:ipynb|md)(?:#[^)]*)?)\)")  # to another page
 
 
 def repository(root: Path) -> str | None:
@@ -48,6 +53,24 @@ def launched(notebook: str, url: str, version: str) -> str:
     return SOURCE.sub(lambda _: json.dumps(line)[1:-1], notebook)
 
 
+def alone(notebook: str, bibliography: Path, chapters: str) -> str:
+    """A notebook that can be read without the book around it.
+
+    Args:
+        notebook: Its JSON.
+        bibliography: A BibTeX file.
+        chapters: Address of the folder that links to other pages lead to.
+
+    Returns:
+        The JSON with citations written out and links that lead there.
+    """
+    made = written_out(nbformat.reads(notebook, as_version=4), bibliography)
+    for cell in made.cells:
+        if cell.cell_type == "markdown":
+            cell.source = LINK.sub(rf"]({chapters}/\1)", cell.source)
+    return nbformat.writes(made) + "\n"
+
+
 def write(root: Path, built: Path) -> list[Path]:
     """Write the notebooks that the pages of a build launch and offer to download.
 
@@ -64,6 +87,7 @@ def write(root: Path, built: Path) -> list[Path]:
     written = []
     for notebook in sorted((root / "chapters").glob("*.ipynb")):
         text = launched(notebook.read_text(encoding="utf-8"), url, version)
+        text = alone(text, root / "references.bib", f"{url}/blob/{version}/chapters")
         for folder in (built / BRANCH / "chapters", built / "html/_sources/chapters"):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / notebook.name).write_text(text, encoding="utf-8")
