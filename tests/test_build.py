@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+from filelock import FileLock
 
 from utils.book import build
 from utils.book.build import ROOT
@@ -45,6 +46,17 @@ def _write_chapter(book, code):
 
 def _page(book):
     return (book / "_build/html/chapters/1_division.html").read_text(encoding="utf-8")
+
+
+def test_a_second_build_leaves_the_first_alone(book, capsys):
+    (book / "_build").mkdir()
+    half_done = book / "_build/html"
+    half_done.mkdir()
+    with FileLock(book / "_build" / build.LOCK):
+        assert build.build(book) == 1
+    assert half_done.is_dir()
+    said = "Another build of this book is at work: try again when it is done."
+    assert capsys.readouterr().err.strip() == said
 
 
 def test_fingerprint_changes_with_content_and_name_only(tmp_path):

@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from utils.book import launch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +35,7 @@ book that runs.">
 </html>
 """
 KEPT = (".jupyter_cache", ".lab")  # what took long, and depends on nothing but `CELL_SOURCES`
+LOCK = ".lock"  # held by the build that is at work in `_build`
 PAGE_SOURCES = ("chapters", "_static", "_config.yml", "_toc.yml", "references.bib")
 
 
@@ -62,6 +65,16 @@ def is_current(root=ROOT):
 
 def build(root=ROOT):
     """Render the book below `root` unless it is current; return the exit status."""
+    (root / "_build").mkdir(exist_ok=True)
+    try:
+        with FileLock(root / "_build" / LOCK, timeout=0):
+            return _build(root)
+    except Timeout:
+        print("Another build of this book is at work: try again when it is done.", file=sys.stderr)
+        return 1
+
+
+def _build(root):
     index = root / "_build/html/index.html"
     if is_current(root):
         print("Nothing changed since the pages were last rendered.")
@@ -93,11 +106,10 @@ def _read(path):
 
 
 def _clear(folder, keep_cache):
-    folder.mkdir(exist_ok=True)
     for path in folder.iterdir():
         if path.is_dir() and not (keep_cache and path.name in KEPT):
             shutil.rmtree(path)
-        elif path.is_file():
+        elif path.is_file() and path.name != LOCK:
             path.unlink()
 
 
