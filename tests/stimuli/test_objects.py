@@ -19,12 +19,12 @@ GOLDEN = {
 
 
 @pytest.fixture(scope="module")
-def recipes():
+def scenes():
     return {split: [objects.draw(split, 0, i) for i in range(2000)] for split in objects.SPLITS}
 
 
-def everything(recipes):
-    return [recipe for split in recipes.values() for recipe in split]
+def everything(scenes):
+    return [scene for split in scenes.values() for scene in split]
 
 
 @pytest.mark.parametrize("split", objects.SPLITS)
@@ -54,10 +54,10 @@ def test_shapes_types_and_range_are_as_documented():
     assert torch.equal(stimuli[stimuli.labels == 3].labels.unique(), torch.tensor([3]))
 
 
-def test_each_cue_is_right_in_nineteen_of_twenty_and_the_two_are_independent(recipes):
-    drawn = everything(recipes)
-    shape = np.array([recipe.shape == recipe.label for recipe in drawn])
-    texture = np.array([recipe.texture == recipe.label for recipe in drawn])
+def test_each_cue_is_right_in_nineteen_of_twenty_and_the_two_are_independent(scenes):
+    drawn = everything(scenes)
+    shape = np.array([scene.shape == scene.label for scene in drawn])
+    texture = np.array([scene.texture == scene.label for scene in drawn])
     for right in (shape, texture):
         assert stats.binomtest(int(right.sum()), len(right), 0.95).pvalue > 0.001
     table = [[(shape & texture).sum(), (shape & ~texture).sum()]]
@@ -65,30 +65,30 @@ def test_each_cue_is_right_in_nineteen_of_twenty_and_the_two_are_independent(rec
     assert stats.chi2_contingency(table).pvalue > 0.001
 
 
-def test_classes_are_balanced(recipes):
-    counts = np.bincount([recipe.label for recipe in everything(recipes)], minlength=10)
+def test_classes_are_balanced(scenes):
+    counts = np.bincount([scene.label for scene in everything(scenes)], minlength=10)
     assert stats.chisquare(counts).pvalue > 0.001
 
 
-def test_a_viewer_of_both_cues_reaches_the_stated_ceiling_and_no_more(recipes):
+def test_a_viewer_of_both_cues_reaches_the_stated_ceiling_and_no_more(scenes):
     rng = np.random.default_rng(0)
-    drawn = everything(recipes)
-    picks = [(recipe.shape, recipe.texture)[rng.integers(2)] for recipe in drawn]
-    right = np.mean([pick == recipe.label for pick, recipe in zip(picks, drawn, strict=True)])
+    drawn = everything(scenes)
+    picks = [(scene.shape, scene.texture)[rng.integers(2)] for scene in drawn]
+    right = np.mean([pick == scene.label for pick, scene in zip(picks, drawn, strict=True)])
     assert objects.ACCURACY_CEILING == pytest.approx(0.95)
     assert right == pytest.approx(objects.ACCURACY_CEILING, abs=0.012)
 
 
-def test_the_object_covers_a_quarter_to_three_fifths_of_the_image(recipes):
-    covered = [objects.mask(recipe).mean() for recipe in recipes["train"][:1000]]
+def test_the_object_covers_a_quarter_to_three_fifths_of_the_image(scenes):
+    covered = [objects.mask(scene).mean() for scene in scenes["train"][:1000]]
     assert 0.25 <= min(covered) <= max(covered) <= 0.60
 
 
-def test_splits_cut_from_regions_at_least_32_pixels_apart(recipes):
+def test_splits_cut_from_regions_at_least_32_pixels_apart(scenes):
     columns = {}
-    for split, drawn in recipes.items():
-        for recipe in drawn:
-            for crop in filter(None, (recipe.object_crop, recipe.ground_crop)):
+    for split, drawn in scenes.items():
+        for scene in drawn:
+            for crop in filter(None, (scene.object_crop, scene.ground_crop)):
                 photograph, left, top, side = crop
                 height, width = objects.luminance(photograph).shape
                 assert 0 <= left <= width - side
@@ -101,17 +101,17 @@ def test_splits_cut_from_regions_at_least_32_pixels_apart(recipes):
             assert start - stop >= 32, photograph
 
 
-def test_neither_mean_luminance_nor_contrast_nor_tint_tells_the_texture(recipes):
+def test_neither_mean_luminance_nor_contrast_nor_tint_tells_the_texture(scenes):
     seen = {"mean": [], "contrast": [], "red": []}
     texture = []
-    for recipe in recipes["train"]:
-        inside = objects.mask(recipe) > 0.99
-        picture = objects.render(recipe)[:, inside] / 255
-        grey = (picture / recipe.tint[0][:, None]).mean(0)
+    for scene in scenes["train"]:
+        inside = objects.mask(scene) > 0.99
+        picture = objects.render(scene)[:, inside] / 255
+        grey = (picture / scene.tint[0][:, None]).mean(0)
         seen["mean"].append(grey.mean())
         seen["contrast"].append(grey.std())
         seen["red"].append(picture[0].mean() / picture.mean())
-        texture.append(recipe.texture)
+        texture.append(scene.texture)
     texture = np.array(texture)
     for name, values in seen.items():
         groups = [np.array(values)[texture == k] for k in range(10)]

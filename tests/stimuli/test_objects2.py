@@ -19,12 +19,12 @@ GOLDEN = {
 
 
 @pytest.fixture(scope="module")
-def recipes():
+def scenes():
     return {split: [objects.draw(split, 0, i) for i in range(2000)] for split in objects.SPLITS}
 
 
-def everything(recipes):
-    return [recipe for split in recipes.values() for recipe in split]
+def everything(scenes):
+    return [scene for split in scenes.values() for scene in split]
 
 
 @pytest.mark.parametrize("split", objects.SPLITS)
@@ -54,10 +54,10 @@ def test_shapes_types_and_range_are_as_documented():
     assert torch.equal(stimuli[stimuli.labels == 3].labels.unique(), torch.tensor([3]))
 
 
-def test_each_cue_is_right_in_nineteen_of_twenty_and_the_two_are_independent(recipes):
-    drawn = everything(recipes)
-    shape = np.array([recipe.shape == recipe.label for recipe in drawn])
-    texture = np.array([recipe.texture == recipe.label for recipe in drawn])
+def test_each_cue_is_right_in_nineteen_of_twenty_and_the_two_are_independent(scenes):
+    drawn = everything(scenes)
+    shape = np.array([scene.shape == scene.label for scene in drawn])
+    texture = np.array([scene.texture == scene.label for scene in drawn])
     for right in (shape, texture):
         assert stats.binomtest(int(right.sum()), len(right), 0.95).pvalue > 0.001
     table = [[(shape & texture).sum(), (shape & ~texture).sum()]]
@@ -65,21 +65,21 @@ def test_each_cue_is_right_in_nineteen_of_twenty_and_the_two_are_independent(rec
     assert stats.chi2_contingency(table).pvalue > 0.001
 
 
-def test_classes_are_balanced(recipes):
-    counts = np.bincount([recipe.label for recipe in everything(recipes)], minlength=10)
+def test_classes_are_balanced(scenes):
+    counts = np.bincount([scene.label for scene in everything(scenes)], minlength=10)
     assert stats.chisquare(counts).pvalue > 0.001
 
 
-def test_a_viewer_of_both_cues_reaches_the_stated_ceiling_and_no_more(recipes):
+def test_a_viewer_of_both_cues_reaches_the_stated_ceiling_and_no_more(scenes):
     rng = np.random.default_rng(0)
-    drawn = everything(recipes)
-    picks = [(recipe.shape, recipe.texture)[rng.integers(2)] for recipe in drawn]
-    right = np.mean([pick == recipe.label for pick, recipe in zip(picks, drawn, strict=True)])
+    drawn = everything(scenes)
+    picks = [(scene.shape, scene.texture)[rng.integers(2)] for scene in drawn]
+    right = np.mean([pick == scene.label for pick, scene in zip(picks, drawn, strict=True)])
     assert objects.ACCURACY_CEILING == pytest.approx(0.95)
     assert right == pytest.approx(objects.ACCURACY_CEILING, abs=0.012)
 
 
-def test_a_viewer_of_both_cues_has_the_stated_loss(recipes):
+def test_a_viewer_of_both_cues_has_the_stated_loss(scenes):
     # The posterior by Bayes' rule from the three numbers that define the cues.
     right, other = 0.95, 0.05 / 9
 
@@ -89,18 +89,18 @@ def test_a_viewer_of_both_cues_has_the_stated_loss(recipes):
         ]
         return -np.log(each[label] / sum(each))
 
-    drawn = everything(recipes)
-    losses = [nats(recipe.shape, recipe.texture, recipe.label) for recipe in drawn]
+    drawn = everything(scenes)
+    losses = [nats(scene.shape, scene.texture, scene.label) for scene in drawn]
     assert objects.BEST_LOSS == pytest.approx(0.0842, abs=1e-4)
     assert np.mean(losses) == pytest.approx(objects.BEST_LOSS, abs=0.012)
 
 
-def test_four_fifths_of_the_object_lie_in_the_picture(recipes):
-    for recipe in recipes["train"][:500]:
-        around = objects._raster(recipe.outline + objects.SIZE, 3 * objects.SIZE)
+def test_four_fifths_of_the_object_lie_in_the_picture(scenes):
+    for scene in scenes["train"][:500]:
+        around = objects._raster(scene.outline + objects.SIZE, 3 * objects.SIZE)
         inside = around[objects.SIZE : 2 * objects.SIZE, objects.SIZE : 2 * objects.SIZE]
         assert inside.sum() >= 0.79 * around.sum()
-        assert inside.sum() == pytest.approx(objects.mask(recipe).sum(), rel=0.03)
+        assert inside.sum() == pytest.approx(objects.mask(scene).sum(), rel=0.03)
 
 
 @pytest.mark.slow
@@ -112,13 +112,13 @@ def test_objects_roam_over_the_whole_picture():
     assert patches.min() > 0.2 * patches.mean()
 
 
-def _boxes(recipes):
+def _boxes(scenes):
     """(photograph, split) → the rectangles that its crops were cut from, [n, 4]."""
     boxes = {}
-    for split, drawn in recipes.items():
-        for recipe in drawn:
+    for split, drawn in scenes.items():
+        for scene in drawn:
             for photograph, left, top, side in filter(
-                None, (recipe.object_crop, recipe.ground_crop)
+                None, (scene.object_crop, scene.ground_crop)
             ):
                 height, width = objects.luminance(photograph).shape
                 assert 0 <= left <= width - side
@@ -127,8 +127,8 @@ def _boxes(recipes):
     return {key: np.array(sorted(value)) for key, value in boxes.items()}
 
 
-def test_no_crop_of_one_split_overlaps_a_crop_of_another(recipes):
-    boxes = _boxes(recipes)
+def test_no_crop_of_one_split_overlaps_a_crop_of_another(scenes):
+    boxes = _boxes(scenes)
     photographs = {photograph for photograph, _ in boxes}
     assert len(photographs) == len(objects.SOURCES) + len(objects.BACKGROUNDS)
     for photograph in photographs:
@@ -139,7 +139,7 @@ def test_no_crop_of_one_split_overlaps_a_crop_of_another(recipes):
             assert not overlap.any(), (photograph, one, two)
 
 
-def test_every_split_cuts_from_tiles_all_over_the_photograph(recipes):
+def test_every_split_cuts_from_tiles_all_over_the_photograph(scenes):
     for photograph, zoom in (*objects.SOURCES.values(), ("camera", objects.BACKGROUND_ZOOM)):
         tiles = objects.tiles(photograph, zoom * objects.SIZE)
         height, width = objects.luminance(photograph).shape
@@ -155,8 +155,8 @@ def test_every_split_cuts_from_tiles_all_over_the_photograph(recipes):
 
 def test_a_picture_can_be_rendered_again():
     for cue in ("both", "shape", "texture"):
-        recipe = objects.draw("test", 0, 3, cue=cue)
-        assert np.array_equal(objects.render(recipe), objects.render(recipe))
+        scene = objects.draw("test", 0, 3, cue=cue)
+        assert np.array_equal(objects.render(scene), objects.render(scene))
 
 
 def test_an_even_surface_stays_even():
@@ -173,17 +173,17 @@ def test_twenty_images_cost_twenty_renderings(monkeypatch):
     assert len(rendered) == 20
 
 
-def test_neither_mean_luminance_nor_contrast_nor_tint_tells_the_texture(recipes):
+def test_neither_mean_luminance_nor_contrast_nor_tint_tells_the_texture(scenes):
     seen = {"mean": [], "contrast": [], "red": []}
     texture = []
-    for recipe in recipes["train"]:
-        inside = objects.mask(recipe) > 0.99
-        picture = objects.render(recipe)[:, inside] / 255
-        grey = (picture / recipe.tint[0][:, None]).mean(0)
+    for scene in scenes["train"]:
+        inside = objects.mask(scene) > 0.99
+        picture = objects.render(scene)[:, inside] / 255
+        grey = (picture / scene.tint[0][:, None]).mean(0)
         seen["mean"].append(grey.mean())
         seen["contrast"].append(grey.std())
         seen["red"].append(picture[0].mean() / picture.mean())
-        texture.append(recipe.texture)
+        texture.append(scene.texture)
     texture = np.array(texture)
     for name, values in seen.items():
         groups = [np.array(values)[texture == k] for k in range(10)]

@@ -124,9 +124,9 @@ def _objects(split: str) -> Dataset:
         labels = (objects2 if SECOND else objects).labels(split)
         picture = partial(_second if SECOND else _first, split)
     elif SECOND:
-        recipes = objects2.conflicts()
-        labels = torch.tensor([recipe.label for recipe in recipes])
-        picture = partial(_rendered, recipes)
+        scenes = objects2.conflicts()
+        labels = torch.tensor([scene.label for scene in scenes])
+        picture = partial(_rendered, scenes)
     else:
         stimuli = objects.cue_conflict()
         labels, picture = stimuli.labels, partial(getitem, stimuli.images)
@@ -144,8 +144,8 @@ def _second(split: str, i: int) -> Tensor:
     return objects2.image(objects2.draw(split, 0, i))
 
 
-def _rendered(recipes: list[objects2.Recipe], i: int) -> Tensor:
-    return objects2.image(recipes[i])
+def _rendered(scenes: list[objects2.Scene], i: int) -> Tensor:
+    return objects2.image(scenes[i])
 
 
 def _pixels(pictures: np.ndarray, i: int) -> Image.Image:

@@ -164,7 +164,7 @@ def cue_conflict(n: int = 900, seed: int = 0) -> Stimuli:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Scene:
     """Everything that was drawn for one stimulus, before any pixel is made.
 
     Attributes:
@@ -200,8 +200,8 @@ class Recipe:
 
 def draw(
     split: str, seed: int, i: int, cue: str = "both", pair: tuple[int, int] | None = None
-) -> Recipe:
-    """Draw the recipe of stimulus i from a generator of its own, keyed by (seed, split, i).
+) -> Scene:
+    """Draw the scene of stimulus i from a generator of its own, keyed by (seed, split, i).
 
     Args:
         split: "train", "validation", "test" or "cue_conflict".
@@ -211,7 +211,7 @@ def draw(
         pair: (shape, texture) that is to be shown; None to draw both.
 
     Returns:
-        The Recipe.
+        The Scene.
     """
     rng = np.random.default_rng([seed, _STREAMS[split], i])
     label = int(rng.integers(10))
@@ -229,7 +229,7 @@ def draw(
     natural = rng.random() < 0.5
     ground = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
     photograph, zoom = SOURCES[TEXTURES[texture]]
-    return Recipe(
+    return Scene(
         label=label,
         shape=-1 if cue == "texture" else shape,
         texture=-1 if cue == "shape" else texture,
@@ -357,16 +357,16 @@ def _blob(rng: np.random.Generator) -> np.ndarray:
     return _unit(np.stack([radius * np.cos(angle), radius * np.sin(angle)], -1))
 
 
-def mask(recipe: Recipe, supersampling: int = 4) -> np.ndarray:
+def mask(scene: Scene, supersampling: int = 4) -> np.ndarray:
     """The share of each pixel that the object covers, float64 [32, 32] in [0, 1].
 
     Args:
-        recipe: Of the stimulus.
+        scene: Of the stimulus.
         supersampling: How many times finer the outline is drawn.
     """
-    outline = outlines()[recipe.shape] if recipe.shape >= 0 else _blob(recipe.noise)
-    c, s = np.cos(np.deg2rad(recipe.rotation)), np.sin(np.deg2rad(recipe.rotation))
-    points = outline @ np.array([[c, s], [-s, c]]) * np.sqrt(recipe.area) * SIZE + recipe.centre
+    outline = outlines()[scene.shape] if scene.shape >= 0 else _blob(scene.noise)
+    c, s = np.cos(np.deg2rad(scene.rotation)), np.sin(np.deg2rad(scene.rotation))
+    points = outline @ np.array([[c, s], [-s, c]]) * np.sqrt(scene.area) * SIZE + scene.centre
     canvas = Image.new("L", (SIZE * supersampling,) * 2)
     corners = np.round(points * supersampling - 0.5, 3)
     ImageDraw.Draw(canvas).polygon(corners.ravel().tolist(), fill=255)
@@ -392,30 +392,30 @@ def _cut(crop: tuple[str, int, int, int], symmetry: int) -> np.ndarray:
     return patch.T if symmetry >= 4 else patch
 
 
-def render(recipe: Recipe) -> np.ndarray:
-    """The picture of a recipe.
+def render(scene: Scene) -> np.ndarray:
+    """The picture of a scene.
 
     Args:
-        recipe: Of the stimulus.
+        scene: Of the stimulus.
 
     Returns:
         uint8 [3, 32, 32].
     """
-    alpha = mask(recipe)
+    alpha = mask(scene)
     surfaces = (
-        _cut(recipe.object_crop, recipe.flips[0])
-        if recipe.texture >= 0
-        else _noise(recipe.noise, exponent=0.5),
-        _cut(recipe.ground_crop, recipe.flips[1])
-        if recipe.ground_crop
-        else _noise(recipe.noise, exponent=1.0),
+        _cut(scene.object_crop, scene.flips[0])
+        if scene.texture >= 0
+        else _noise(scene.noise, exponent=0.5),
+        _cut(scene.ground_crop, scene.flips[1])
+        if scene.ground_crop
+        else _noise(scene.noise, exponent=1.0),
     )
     layers = []
     for k, (surface, weight) in enumerate(zip(surfaces, (alpha, 1 - alpha), strict=True)):
         # Few very bright points would be clipped, and less contrast would give their texture away.
         relief = _standardise(np.tanh(0.5 * _standardise(surface, weight)), weight)
-        grey = recipe.luminance[k] + recipe.contrast[k] * relief
-        layers.append(grey * recipe.tint[k][:, None, None])  # [3, 32, 32]
+        grey = scene.luminance[k] + scene.contrast[k] * relief
+        layers.append(grey * scene.tint[k][:, None, None])  # [3, 32, 32]
     picture = alpha * layers[0] + (1 - alpha) * layers[1]
     return np.round(255 * np.clip(picture, 0, 1)).astype(np.uint8)
 
@@ -426,13 +426,13 @@ def _standardise(surface: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return (surface - mean) / np.sqrt(np.average((surface - mean) ** 2, weights=weight))
 
 
-def _render_all(recipes: list[Recipe]) -> Stimuli:
-    pixels = np.empty((len(recipes), 3, SIZE, SIZE), np.uint8)
-    for i, recipe in enumerate(
-        tqdm(recipes, desc="stimuli", disable=None if len(recipes) >= 10_000 else True)
+def _render_all(scenes: list[Scene]) -> Stimuli:
+    pixels = np.empty((len(scenes), 3, SIZE, SIZE), np.uint8)
+    for i, scene in enumerate(
+        tqdm(scenes, desc="stimuli", disable=None if len(scenes) >= 10_000 else True)
     ):
-        pixels[i] = render(recipe)
-    integers = [[r.label, r.shape, r.texture] for r in recipes]
+        pixels[i] = render(scene)
+    integers = [[r.label, r.shape, r.texture] for r in scenes]
     labels, shape, texture = torch.tensor(integers).T.contiguous()
-    centre = torch.tensor([r.centre for r in recipes], dtype=torch.float32)
+    centre = torch.tensor([r.centre for r in scenes], dtype=torch.float32)
     return Stimuli(torch.from_numpy(pixels).float() / 255, labels, shape, texture, centre)

@@ -129,9 +129,9 @@ def labels(split: str = "test", n: int | None = None, seed: int = 0) -> torch.Te
     return torch.tensor([int(_generator(split, seed, i).integers(10)) for i in range(n)])
 
 
-def image(recipe: "Recipe") -> torch.Tensor:
-    """The picture of a recipe, float32 [3, 32, 32] in [0, 1]."""
-    return torch.from_numpy(render(recipe)).float() / 255
+def image(scene: "Scene") -> torch.Tensor:
+    """The picture of a scene, float32 [3, 32, 32] in [0, 1]."""
+    return torch.from_numpy(render(scene)).float() / 255
 
 
 def cue_conflict(n: int = 900, seed: int = 0) -> Stimuli:
@@ -154,15 +154,15 @@ def cue_conflict(n: int = 900, seed: int = 0) -> Stimuli:
     return _render_all(conflicts(n, seed))
 
 
-def conflicts(n: int = 900, seed: int = 0) -> list["Recipe"]:
-    """The recipes of `cue_conflict`.
+def conflicts(n: int = 900, seed: int = 0) -> list["Scene"]:
+    """The scenes of `cue_conflict`.
 
     Args:
         n: How many.
         seed: As for `cue_conflict`.
 
     Returns:
-        The recipes, in the order of the stimuli.
+        The scenes, in the order of the stimuli.
 
     Raises:
         ValueError: If n < 1.
@@ -193,7 +193,7 @@ def _checked(split: str, n: int | None, cue: str = "both") -> int:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Scene:
     """Everything that was drawn for one stimulus, before any pixel is made.
 
     Attributes:
@@ -231,8 +231,8 @@ def _generator(split: str, seed: int, i: int) -> np.random.Generator:
 
 def draw(
     split: str, seed: int, i: int, cue: str = "both", pair: tuple[int, int] | None = None
-) -> Recipe:
-    """Draw the recipe of stimulus i from a generator of its own, keyed by (seed, split, i).
+) -> Scene:
+    """Draw the scene of stimulus i from a generator of its own, keyed by (seed, split, i).
 
     Args:
         split: "train", "validation", "test" or "cue_conflict".
@@ -242,7 +242,7 @@ def draw(
         pair: (shape, texture) that is to be shown; None to draw both.
 
     Returns:
-        The Recipe.
+        The Scene.
     """
     rng = _generator(split, seed, i)
     key = (seed, _STREAMS[split], i)
@@ -265,7 +265,7 @@ def draw(
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     outline = outline @ turn * np.sqrt(area) * SIZE
     centre = SIZE / 2 + _shift(outline, where)
-    return Recipe(
+    return Scene(
         label=label,
         shape=-1 if cue == "texture" else shape,
         texture=-1 if cue == "shape" else texture,
@@ -437,14 +437,14 @@ def _crop(rng, photograph: str, split: str, zoom: int) -> tuple[str, int, int, i
     return photograph, int(left), int(top), side
 
 
-def mask(recipe: Recipe, supersampling: int = 4) -> np.ndarray:
+def mask(scene: Scene, supersampling: int = 4) -> np.ndarray:
     """The share of each pixel that the object covers, float64 [32, 32] in [0, 1].
 
     Args:
-        recipe: Of the stimulus.
+        scene: Of the stimulus.
         supersampling: How many times finer the outline is drawn.
     """
-    return _raster(recipe.outline, SIZE, supersampling)
+    return _raster(scene.outline, SIZE, supersampling)
 
 
 def _raster(outline: np.ndarray, size: int, supersampling: int = 4) -> np.ndarray:
@@ -464,23 +464,23 @@ def _cut(crop: tuple[str, int, int, int], symmetry: int) -> np.ndarray:
     return patch.T if symmetry >= 4 else patch
 
 
-def render(recipe: Recipe) -> np.ndarray:
-    """The picture of a recipe, uint8 [3, 32, 32]."""
-    alpha = mask(recipe)
+def render(scene: Scene) -> np.ndarray:
+    """The picture of a scene, uint8 [3, 32, 32]."""
+    alpha = mask(scene)
     surfaces = (
-        _cut(recipe.object_crop, recipe.symmetry[0])
-        if recipe.texture >= 0
-        else _noise(np.random.default_rng([*recipe.key, _OBJECT_NOISE]), exponent=0.5),
-        _cut(recipe.ground_crop, recipe.symmetry[1])
-        if recipe.ground_crop
-        else _noise(np.random.default_rng([*recipe.key, _GROUND_NOISE]), exponent=1.0),
+        _cut(scene.object_crop, scene.symmetry[0])
+        if scene.texture >= 0
+        else _noise(np.random.default_rng([*scene.key, _OBJECT_NOISE]), exponent=0.5),
+        _cut(scene.ground_crop, scene.symmetry[1])
+        if scene.ground_crop
+        else _noise(np.random.default_rng([*scene.key, _GROUND_NOISE]), exponent=1.0),
     )
     layers = []
     for k, (surface, weight) in enumerate(zip(surfaces, (alpha, 1 - alpha), strict=True)):
         # Few very bright points would be clipped, and less contrast would give their texture away.
         relief = _standardise(np.tanh(0.5 * _standardise(surface, weight)), weight)
-        grey = recipe.luminance[k] + recipe.contrast[k] * relief
-        layers.append(grey * recipe.tint[k][:, None, None])  # [3, 32, 32]
+        grey = scene.luminance[k] + scene.contrast[k] * relief
+        layers.append(grey * scene.tint[k][:, None, None])  # [3, 32, 32]
     picture = alpha * layers[0] + (1 - alpha) * layers[1]
     return np.round(255 * np.clip(picture, 0, 1)).astype(np.uint8)
 
@@ -492,11 +492,11 @@ def _standardise(surface: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return surface / spread if spread > EVEN else np.zeros_like(surface)
 
 
-def _render_all(recipes: list[Recipe]) -> Stimuli:
-    pixels = np.empty((len(recipes), 3, SIZE, SIZE), np.uint8)
-    for i, recipe in enumerate(tqdm(recipes, desc="stimuli", disable=len(recipes) < 10_000)):
-        pixels[i] = render(recipe)
-    integers = [[r.label, r.shape, r.texture] for r in recipes]
+def _render_all(scenes: list[Scene]) -> Stimuli:
+    pixels = np.empty((len(scenes), 3, SIZE, SIZE), np.uint8)
+    for i, scene in enumerate(tqdm(scenes, desc="stimuli", disable=len(scenes) < 10_000)):
+        pixels[i] = render(scene)
+    integers = [[r.label, r.shape, r.texture] for r in scenes]
     label, shape, texture = torch.tensor(integers).T.contiguous()
-    centre = torch.tensor([r.centre for r in recipes], dtype=torch.float32)
+    centre = torch.tensor([r.centre for r in scenes], dtype=torch.float32)
     return Stimuli(torch.from_numpy(pixels).float() / 255, label, shape, texture, centre)
