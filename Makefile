@@ -106,7 +106,7 @@ $(INSTALLED):
 	@echo "Installing what the book needs into .venv (about 6 GB with PyTorch on Linux)."
 	@if $(PYTHON) -m pip install --quiet --constraint constraints.txt uv; then \
 		$(PYTHON) -m uv pip install --quiet --compile-bytecode --python $(PYTHON) \
-			-c constraints.txt -r requirements.txt; \
+			-c constraints.txt -b constraints.txt -r requirements.txt; \
 	else \
 		echo "uv could not be installed; going on with pip, which takes some minutes."; \
 		$(PYTHON) -m pip install --quiet -c constraints.txt -r requirements.txt; \
