@@ -68,10 +68,9 @@
     });
     const start = element("button", { type: "button" });
     const intro = element(
-      "p",
-      {},
+      "div",
+      { className: "intro" },
       start,
-      " ",
       element("label", {}, stay, " leave each picture in view"),
     );
     const status = element("p", { className: "status", tabIndex: -1 });
@@ -121,7 +120,7 @@
     const wait = () => {
       shown.hidden = true;
       details.hidden = true;
-      intro.hidden = false;
+      intro.hidden = choices.hidden = false;
       start.textContent = answers.length ? `Go on with picture ${answers.length + 1}` : "Begin";
       status.textContent = "";
       results.replaceChildren();
@@ -129,7 +128,7 @@
 
     const finish = () => {
       waiting.forEach(clearTimeout);
-      shown.hidden = intro.hidden = true;
+      shown.hidden = intro.hidden = choices.hidden = true;
       details.hidden = false;
       const right = (decisions) => decisions.map((each, i) => each === told.shape[i]);
       const you = right(answers);
@@ -168,7 +167,7 @@
       });
       status.textContent = `You named ${trials} of ${trials} pictures.`;
       results.replaceChildren(
-        element("div", { className: "scroll" }, table),
+        element("div", { className: "scroll", tabIndex: 0 }, table),
         element("p", {}, caution),
         again,
       );

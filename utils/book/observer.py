@@ -19,13 +19,15 @@ margin:0 0 1rem;padding:0;list-style-position:inside}
 .observer ol img{display:block;width:64px;height:64px}
 .observer img{image-rendering:pixelated}
 .observer [hidden]{display:none!important}
+.observer .intro{display:flex;flex-wrap:wrap;gap:.5rem 1rem;align-items:center;margin:0 0 1rem}
 .observer .shown{display:block;width:224px;height:224px;margin:0 0 .75rem;background:#808080}
 .observer .shown img{width:100%;height:100%}
 .observer .answers{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr));gap:6px;
 margin:0 0 .75rem}
-.observer button{min-height:28px;padding:3px 8px;color:inherit;background:none;
-border:1px solid #767676;border-radius:6px;font:inherit;text-align:left;cursor:pointer}
-.observer .answers img{width:40px;height:40px;margin:0 .5rem 0 0;vertical-align:middle}
+.observer button{display:flex;gap:.5rem;align-items:center;min-height:28px;padding:3px 8px;
+color:inherit;background:none;border:1px solid #767676;border-radius:6px;font:inherit;
+text-align:left;cursor:pointer}
+.observer .answers img{width:40px;height:40px}
 .observer button:focus-visible{outline:3px solid #E69F00;outline-offset:2px}
 .observer .scroll{overflow-x:auto}
 .observer td,.observer th{padding:2px 10px 2px 0;text-align:left}
@@ -99,10 +101,10 @@ def trials(
         f'<div class="observer" data-trials="{html.escape(json.dumps(told))}">'
         f"<style>{_STYLE.replace(chr(10), '')}</style>"
         f'<p class="asleep">{_ASLEEP}</p>'
-        f'<p>The classes:</p><ol class="classes">{answers}</ol>'
+        f'<p>The classes, each with an example:</p><ol class="classes">{answers}</ol>'
         f'<div class="asleep"><p>The pictures:</p><ol class="to-name">{items}</ol></div>'
         f"<details><summary>What they show, and what the networks decided</summary>"
-        f'<div class="scroll">{_table(told)}</div></details></div>'
+        f'<div class="scroll" tabindex="0">{_table(told)}</div></details></div>'
     )
 
 
