@@ -28,7 +28,7 @@ def effective_receptive_field(
 
     The mean over images and colours of |∂ mean over channels / ∂ pixel|, divided by its sum. Not
     for the output of a layer norm, whose mean over channels is fixed. The model's parameters get no
-    gradient, and no hook stays. Source: luo2016understanding, raghu2021do. Chapter 2.4.
+    gradient, and no hook stays. Source: luo2016understanding, raghu2021do.
 
     Args:
         model: Any network that takes images.
@@ -137,8 +137,6 @@ def middle_of(
 ) -> tuple[float, float]:
     """Where on an image the middle of a grid's position lies.
 
-    Chapter 2.4.
-
     Args:
         position: (y, x) on the grid.
         grid: (rows, columns) of equal patches.
@@ -159,7 +157,7 @@ def middle_of(
 def half_mass_radius(field: Tensor, centre: tuple[float, float] | None = None) -> float:
     """Radius in pixels of the circle about `centre` that holds half of a field's mass.
 
-    Source: luo2016understanding. Chapter 2.4.
+    Source: luo2016understanding.
 
     Args:
         field: [rows, columns] of zero or more.
@@ -279,6 +277,8 @@ def spike_triggered_average(
 
 def field_of(model: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, tuple[float, float]]:
     """The effective receptive field of a layer's central position, and its middle in pixels.
+
+    Chapter 2.4.
 
     Args:
         model: Any network that takes images.

@@ -10,7 +10,7 @@ from ..models.architectures import NoShortcut
 
 @contextmanager
 def without_skip(block: nn.Module, what: str) -> Iterator[None]:
-    """Inside, a block lacks one skip connection, or is as if it were not there.
+    """Inside, a block lacks one skip connection, or is as if it were not there. Chapter 2.4.
 
     Args:
         block: A block of the model, as `anatomy.middle_block` finds one.
@@ -19,6 +19,18 @@ def without_skip(block: nn.Module, what: str) -> Iterator[None]:
 
     Yields:
         Nothing; on leaving, the block is as it was.
+
+    Example:
+        >>> import torch
+        >>> from utils.models import zoo
+        >>> from utils.probes.anatomy import middle_block
+        >>> from utils.probes.skips import without_skip
+        >>> model, images = zoo.load("vit-d6-h4"), torch.rand(2, 3, 32, 32)
+        >>> intact, (name, skips) = model(images), middle_block(model)
+        >>> with without_skip(model.get_submodule(name), skips[0]):
+        ...     changed = model(images)
+        >>> torch.equal(changed, intact), torch.equal(model(images), intact)
+        (False, True)
     """
     seen: dict[str, Tensor] = {}
 
