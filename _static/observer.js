@@ -132,6 +132,7 @@
       details.hidden = false;
       const right = (decisions) => decisions.map((each, i) => each === told.shape[i]);
       const you = right(answers);
+      const all = you.every(Boolean) || !you.some(Boolean);
       const line = (name, decisions) => {
         const own = bias(decisions, told);
         const { kappa, se } = consistency(you, right(decisions));
@@ -139,7 +140,7 @@
           name,
           `${percent(own.bias)} [${percent(own.low)}, ${percent(own.high)}]`,
           percent(own.decided),
-          Number.isNaN(kappa) ? "not defined" : `${kappa.toFixed(2)} ± ${(1.96 * se).toFixed(2)}`,
+          all || Number.isNaN(kappa) ? "–" : `${kappa.toFixed(2)} ± ${(1.96 * se).toFixed(2)}`,
         ];
         if (decisions === answers) cells.pop();
         return element("tr", {}, ...cells.map((text) => element("td", {}, text)));
@@ -152,7 +153,6 @@
         line("you", answers),
         ...Object.entries(told.networks).map(([name, decisions]) => line(name, decisions)),
       );
-      const all = you.every(Boolean) || !you.some(Boolean);
       const caution = all
         ? "Your answers were all by shape, or none was, so κ has nothing to compare."
         : "Twenty trials are few: look at the intervals before the numbers.";

@@ -101,7 +101,8 @@ def trials(
         f'<div class="observer" data-trials="{html.escape(json.dumps(told))}">'
         f"<style>{_STYLE.replace(chr(10), '')}</style>"
         f'<p class="asleep">{_ASLEEP}</p>'
-        f'<p>The classes, each with an example:</p><ol class="classes">{answers}</ol>'
+        f'<p class="asleep">The classes, each with an example:</p>'
+        f'<ol class="classes">{answers}</ol>'
         f'<div class="asleep"><p>The pictures:</p><ol class="to-name">{items}</ol></div>'
         f"<details><summary>What they show, and what the networks decided</summary>"
         f'<div class="scroll" tabindex="0">{_table(told)}</div></details></div>'
