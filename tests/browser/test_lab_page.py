@@ -239,7 +239,7 @@ def test_patches_that_are_clicked_go(visit):
     cells.nth(27).click()
     cells.nth(28).click()
     settled(page, "After the ablation")
-    assert "patches=28.29" in page.url
+    page.wait_for_function("location.hash.includes('patches=28.29')")
     assert "taken away" in cells.nth(28).get_attribute("aria-label")
     cells.nth(28).click()
     page.wait_for_function("location.hash.includes('patches=28')")
@@ -274,6 +274,65 @@ def test_the_curve_is_drawn_and_can_be_stopped(visit):
     _, kl = ablated(picture(3)[0], "blocks.*.attn", 8, "zero")
     row = rows.filter(has=page.get_by_role("rowheader", name="8", exact=True))
     assert float(row.locator("td").first.inner_text()) == pytest.approx(kl, abs=1e-3)
+
+
+def test_a_curve_stays_while_heads_that_it_does_not_depend_on_are_looked_at(visit):
+    page = visit(f"picture={picture(3)[1]}")
+    page.get_by_role("button", name="Draw the curve").click()
+    settled(page, "The curve is drawn.")
+    page.get_by_role("gridcell", name="layer 1, head 1").click()
+    page.wait_for_function("location.hash.includes('layer=1&head=1')")
+    assert page.locator(".lab-curve > svg").is_visible()
+    page.get_by_label("take from", exact=True).select_option("head")
+    assert page.locator(".lab-curve > svg").is_hidden()
+
+
+def test_another_picture_can_be_had_next_to_every_result(visit):
+    page = visit(f"picture={picture(3)[1]}")
+    settled(page, "says")
+    for place, part in enumerate((".lab-looks", ".lab-gone"), start=4):
+        page.locator(part).get_by_role("button", name="Another picture").click()
+        says(page, picture(place)[0])
+
+
+def test_only_the_vit_has_attention_to_match(visit):
+    page = visit()
+    options = page.get_by_label("these", exact=True).locator("option")
+    for network, what in (("ViT", "attention"), ("ResNet", "response")):
+        page.get_by_role("radio", name=network).check()
+        matched = options.filter(has_text="random, of equal").all_inner_texts()
+        assert matched == [f"random, of equal {what}"]
+
+
+def _y(page, name):
+    return page.get_by_role("button", name=name).bounding_box()["y"]
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_what_is_clicked_keeps_its_place_whatever_the_page_has_to_say(visit, width):
+    waiting = []
+    page = visit(
+        width=width,
+        prepare=lambda page: page.route("**/*.safetensors", lambda route: waiting.append(route)),
+    )
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="Next").scroll_into_view_if_needed()
+    y = _y(page, "Next")
+    page.get_by_role("button", name="Next").click()
+    assert "Fetching" in message(page)
+    assert _y(page, "Next") == pytest.approx(y, abs=1)
+    while len(waiting) < 2:
+        page.wait_for_timeout(20)
+    for route in waiting:
+        route.continue_()
+    says(page, picture(lab_data.first() + 1)[0])
+    assert _y(page, "Next") == pytest.approx(y, abs=1)
+    for number, *_ in about()["pictures"][2:]:  # titles of two lines, and warnings
+        page.get_by_role("button", name="Next").click()
+        page.wait_for_function(
+            f"document.querySelector('.lab-title').textContent.includes('{number}:')"
+        )
+        assert _y(page, "Next") == pytest.approx(y, abs=1), number
 
 
 # The guided steps.
@@ -311,6 +370,18 @@ def test_the_state_of_a_step_shows_what_the_step_says(visit, number):
         settled(page, "says")
         chosen = page.locator(".lab-heads [aria-selected=true]").get_attribute("aria-label")
         assert chosen == f"layer {facts['layer'] + 1}, head {facts['head'] + 1}"
+
+
+def test_a_step_says_in_how_many_pictures_it_is_as_in_the_one_that_it_shows():
+    images, labels = lab_data.test_pictures()
+    before = lab_data.read(images.images).vit.argmax(1)
+    right = (before == labels).nonzero()[:, 0].tolist()
+    lost = sum(
+        ablated(images.images[i : i + 1], "blocks.*.attn", 3, "zero")[0].argmax() != before[i]
+        for i in right
+    )
+    found = about()["steps"][0]["found"]
+    assert f"{lost} of the {len(right)} pictures that the ViT names rightly" in found
 
 
 # Drawing, and pictures of one's own.
@@ -352,6 +423,46 @@ def test_the_keyboard_draws(visit):
     assert "picture=blank" in page.url
 
 
+def test_a_browser_that_limits_changes_of_the_address_does_not_stop_the_slider(visit):
+    def limited(page):  # as Safari does
+        page.add_init_script(
+            """const replace = history.replaceState.bind(history);
+            const times = [];
+            history.replaceState = (...state) => {
+                times.push(performance.now());
+                if (times.length > 100 && times.at(-1) - times.at(-101) < 30000)
+                    throw new DOMException("too many", "SecurityError");
+                replace(...state);
+            };"""
+        )
+
+    page = visit(prepare=limited)
+    page.get_by_role("slider", name="How many").evaluate(
+        """slider => {
+            for (let i = 0; i <= 300; i++) {
+                slider.value = i % 64;
+                slider.dispatchEvent(new Event("input", { bubbles: true }));
+            }
+        }"""
+    )
+    settled(page, "After the ablation")
+    assert page.errors == []
+    assert page.locator(".lab-slider output").inner_text() == "44 of 64 patches"
+    page.wait_for_function("location.hash.endsWith('k=44')")
+
+
+def test_a_drawing_that_no_link_can_hold_goes_on_once_something_is_taken_back(visit):
+    page = visit(f"picture=blank&strokes={'.'.join(['01' + 'gg' * 332] * 6)}")
+    settled(page, "says")
+    board = page.get_by_role("application")
+    board.focus()
+    for _ in range(5):
+        board.press("Space")
+    is_sentence(message(page), "take something back")
+    page.get_by_role("button", name="Take back").click()
+    assert page.locator(".lab-message").inner_text() == ""
+
+
 def _file(image, kind="png"):
     buffer = io.BytesIO()
     image.save(buffer, kind)
@@ -388,9 +499,9 @@ def test_a_picture_of_twenty_megapixels_works(visit):
     assert page.locator(".lab-title").inner_text() == "Your picture"
 
 
-def test_a_picture_can_be_dropped(visit):
+@pytest.mark.parametrize("place", [".lab-drop", ".lab-shown .lab-picture", ".lab-answers"])
+def test_a_picture_can_be_dropped_anywhere(visit, place):
     page = visit()
-    page.get_by_role("tab", name="Your own").click()
     content = list(_file(Image.new("RGB", (40, 40), (200, 30, 30))))
     data = page.evaluate_handle(
         """bytes => {
@@ -400,8 +511,23 @@ def test_a_picture_can_be_dropped(visit):
         }""",
         content,
     )
-    page.dispatch_event(".lab-drop", "drop", {"dataTransfer": data})
+    page.locator(place).first.dispatch_event("drop", {"dataTransfer": data})
     page.wait_for_function("document.querySelector('.lab-title').textContent === 'Your picture'")
+    assert page.get_by_role("tab", name="Your own").get_attribute("aria-selected") == "true"
+
+
+def test_the_way_back_leads_to_the_reader_s_picture_while_the_page_has_it(visit):
+    page = visit()
+    red = Image.new("RGB", (40, 40), (200, 30, 30))
+    bring(page, "red.png", _file(red))
+    page.wait_for_function("location.hash.includes('picture=own')")
+    page.evaluate(f"location.hash = 'picture={picture(7)[1]}'")
+    says(page, picture(7)[0])
+    page.go_back()
+    page.wait_for_function("document.querySelector('.lab-title').textContent === 'Your picture'")
+    assert page.locator(".lab-message").inner_text() == ""
+    page.reload()
+    is_sentence(message(page), "never left their page")
 
 
 # Links.
@@ -436,6 +562,12 @@ def test_a_copied_link_brings_the_state_back(visit, address):
     np.testing.assert_allclose(
         shown(again, 1, "removal"), shown(page, 1, "removal"), rtol=0, atol=1e-6
     )
+
+
+def test_a_link_that_names_a_patch_twice_takes_it_once(visit):
+    page = visit(f"picture={picture(3)[1]}&order=chosen&patches=9.3.9")
+    settled(page, "After the ablation")
+    page.wait_for_function("location.hash.endsWith('patches=3.9')")
 
 
 def test_another_address_on_the_open_page_is_followed(visit):
@@ -676,6 +808,8 @@ def test_a_figure_of_a_chapter_comes_to_life_and_stays_recorded_elsewhere(visit,
     page.locator(".lab-stage").nth(1).wait_for()
     assert not any("safetensors" in url for url in page.requested)
     first = page.locator(".lab-stage").first
+    edges = first.locator("> *").evaluate_all("l => l.map(e => e.getBoundingClientRect().x)")
+    assert len(set(edges)) == 1  # in one column, with the place for messages
     if kind == "both":
         recorded = first.locator(".lab-answers td:first-child data").evaluate_all(
             "list => list.map(e => Number(e.value))"

@@ -15,7 +15,7 @@ from . import lab_data
 
 FEW = 3  # patches
 SMALL = 0.05  # nats; less is no change to speak of
-RANKS = 9  # of the curves; among them are `FEW` and half of the patches
+RANKS = 9  # of the curves; among them is `FEW`
 STRONG = 5  # times the attention that an even spread gives, at one offset, mean over pictures
 KINDS = {"vit": "ViT", "cnn": "ResNet"}
 NEAR = 2  # patches, the farthest offset
@@ -64,6 +64,7 @@ class _Search:
         self.read = lab_data.read(self.shown.images)
         self.answers = self.read.vit.argmax(1)
         self.right = self.answers == self.labels
+        self.named = (self.right, "that the ViT names rightly")
         self.profile = self._profile()
         self.n = self.profile.n
 
@@ -100,15 +101,25 @@ class _Search:
             return torch.from_numpy(self.profile.place["kl"][order][0])[self.places]
         return self._table("kl", order)[:, self._rank(k)]
 
-    def _ablation(self, title: str, task: str, order: str, k: int, kept: Tensor, says) -> Step:
-        """A step that leads to that picture of those kept in which an ablation does most."""
+    def _ablation(
+        self, title: str, task: str, order: str, k: int, kept: Tensor, among: tuple, says: str
+    ) -> Step:
+        """A step that leads to that picture of those kept in which an ablation does most.
+
+        One picture may be an odd one: the step says how many are kept among which, those of a
+        mask and its name.
+        """
         if not kept.any():
             found = f"None of the {len(kept)} pictures here does it with this ViT."
             return Step(title, task, found, None, {})
         kl = self._kl(order, k)
         place = int(torch.where(kept, kl, -1).argmax())
         facts = {"kl": float(kl[place]), "changed": order != "bottom"}
-        found = says(self._picture(place), facts["kl"])
+        mask, whose = among
+        found = (
+            f"In {self._picture(place)}, {says} (KL {facts['kl']:.2f} nats). So it is in "
+            f"{int(kept.sum())} of the {int(mask.sum())} pictures {whose}."
+        )
         return Step(title, task, found, self._state(place, order, k), facts)
 
     def _changes(self, order: str, k: int) -> Tensor:
@@ -118,26 +129,27 @@ class _Search:
         """Removing few strongest patches changes a right answer."""
         return self._ablation(
             "Three patches carry it",
-            f"Find a picture whose answer {FEW} of {self.n} patches carry: take each head’s "
-            "strongest away, in all layers.",
+            f"Find a picture whose answer {FEW} of {self.n} patches carry: under “Take something "
+            "away”, take each head’s strongest, in all layers.",
             "top",
             FEW,
             self._changes("top", FEW),
-            lambda picture, kl: f"In {picture}, they change the answer (KL {kl:.2f} nats).",
+            self.named,
+            "the answer changes",
         )
 
     def matched(self) -> Step:
         """Where few strongest change a right answer, as much attention elsewhere does so, too."""
+        top = self._changes("top", FEW)
         return self._ablation(
             "Or is it the amount?",
             "Take as much attention away as those three hold, but in random places. Does the "
-            "answer break as well?",
+            "answer break as well? Always?",
             "matched",
             FEW,
-            self._changes("top", FEW) & self._changes("matched", FEW),
-            lambda picture, kl: (
-                f"In {picture}, equal mass elsewhere also changes the answer (KL {kl:.2f} nats)."
-            ),
+            top & self._changes("matched", FEW),
+            (top, f"whose answer the {FEW} strongest change"),
+            "as much attention elsewhere also changes the answer",
         )
 
     def conflict(self) -> Step:
@@ -147,8 +159,8 @@ class _Search:
         apart = mixed.shape != mixed.texture
         title = "Shape or texture?"
         task = (
-            "Mix the shape of one class with the texture of another, so that the two networks "
-            "disagree: one goes by shape, the other by texture."
+            "Under “Mix”, give the shape of one class the texture of another, so that the two "
+            "networks disagree: one goes by shape, the other by texture."
         )
         said = {"vit": found.vit, "cnn": found.cnn}
         best = (0.0, 0, ("", ""))
@@ -166,7 +178,7 @@ class _Search:
         names = lab_data.MAKER.SHAPES[shape], lab_data.MAKER.TEXTURES[texture]
         says = (
             f"{_a(names[0]).capitalize()} of {names[1]}: the {KINDS[by_shape]} goes by shape, the "
-            f"{KINDS[by_texture]} by texture."
+            f"{KINDS[by_texture]} by texture and says {lab_data.MAKER.SHAPES[texture]}."
         )
         facts = {by_shape: shape, by_texture: texture}
         return Step(title, task, says, f"mix={names[0]}.{names[1]}", facts)
@@ -181,25 +193,24 @@ class _Search:
             "permuted",
             0,
             self.right & (right == 0),
-            lambda picture, kl: f"In {picture}, it does: the answer changes (KL {kl:.2f} nats).",
+            self.named,
+            "it does: the answer changes",
         )
 
     def bottom(self) -> Step:
-        """The weaker half of the patches goes and nothing changes to speak of."""
-        half = self.n // 2
-        small = self._kl("bottom", half) < SMALL
-        kept = self.right & small & ~self._changes("bottom", half)
+        """As many of the weakest go as most answers bear, and nothing changes to speak of."""
+        ranks = self.profile.ranks.tolist()
+        small = {k: self.right & (self._kl("bottom", k) < SMALL) for k in ranks}
+        most = max(k for k in ranks if 2 * small[k].sum() >= self.right.sum())
         return self._ablation(
             "What nobody looks at",
-            "Take away the patches that get the least attention. How many can go before the "
-            "answer moves?",
+            f"Take away the patches that get the least attention. How many of {self.n} can go "
+            f"before the answer moves by {SMALL} nats (KL)?",
             "bottom",
-            half,
-            kept,
-            lambda picture, kl: (
-                f"In {picture}, half of them can (KL {kl:.3f} nats); below {SMALL} nats it stays "
-                f"in {int(kept.sum())} of {len(kept)} pictures."
-            ),
+            most,
+            small[most] & ~self._changes("bottom", most),
+            self.named,
+            f"{most} can",
         )
 
     def neighbour(self) -> Step:
@@ -224,8 +235,8 @@ class _Search:
         picture = int(self.shown.index[lab_data.first()])
         return Step(
             "A head that looks next door",
-            "Find a head in which a patch looks at a neighbour, always on the same side, "
-            "whatever the picture: point at patches in turn.",
+            "Is there a head in which a patch looks at a neighbour, always on the same side, "
+            "whatever the picture? Under “Where they look”, point at patches in turn.",
             found,
             f"picture={picture}&layer={layer + 1}&head={head + 1}&patch={middle}",
             {"layer": layer, "head": head, "offset": offset, "share": share},

@@ -51,13 +51,13 @@ def found(cards: list[Tag]) -> str:
     count = Counter(verdicts.values())
     words = ("supported", "not supported", "mixed", "undecided", "not tested here")
     counted = ", ".join(f"{count[word]} {word}" for word in words if count[word])
-    names = [
-        card.h3.get_text().partition(": ")[2].rstrip(".")
-        for card, verdict in verdicts.items()
-        if verdict == "supported"
-    ]
+    names = [_says(card) for card, verdict in verdicts.items() if verdict == "supported"]
     stands = f" Supported: {'; '.join(names)}." if names else ""
     return f"Of {len(verdicts)} claims that concern the generated objects: {counted}.{stands}"
+
+
+def _says(card: Tag) -> str:
+    return card.h3.get_text().partition(": ")[2].rstrip(".")
 
 
 def _in_order(page) -> list[str]:
@@ -98,7 +98,7 @@ def _minutes(article: Tag) -> str:
 
 
 def _verdicts(page, chapter) -> Tag | None:
-    """The marks of the claims that a chapter shows, each a link to its card."""
+    """The claims that a chapter shows and their verdicts, each a link to its card."""
     claims = page.site.pages.get(CLAIMS)
     if claims is None:
         return None
@@ -108,6 +108,6 @@ def _verdicts(page, chapter) -> Tag | None:
         if chapter.file not in shown or chapter.name == CLAIMS:
             continue
         link = page.html.new_tag("a", href=f"{page.to(f'{CLAIMS}.html')}#{card['id']}")
-        link.string = f"{card['id']}: {card['data-verdicts'].split('|')[0]}"
+        link.string = f"{_says(card)}: {card['data-verdicts'].split('|')[0]}"
         row.extend([link, " "])
     return row if row.contents else None

@@ -3,13 +3,21 @@
 import { h, say } from "./dom.js";
 import { format } from "./state.js";
 
+const PAUSE = 400; // milliseconds between two changes; Safari fails at 100 of them in 30 seconds
+
 /** Follow the address, and keep it up to date; the element copies it. */
 export function link(session) {
-  const address = () => location.hash.slice(1);
-  const write = () =>
+  let [last, later] = [-PAUSE, 0];
+  const write = () => {
+    last = performance.now();
     history.replaceState(history.state, "", `#${format(session.state, session.about)}`);
-  session.changed = write;
+  };
   const copied = h("span", { role: "status" });
+  session.changed = () => {
+    say(copied, "");
+    clearTimeout(later);
+    later = setTimeout(write, last + PAUSE - performance.now());
+  };
   const copy = async () => {
     write();
     const own = session.state.source.kind === "own";
@@ -29,9 +37,12 @@ export function link(session) {
     h("button", { type: "button", on: { click: copy } }, "Copy link to this state"),
     copied,
   );
-  const follow = () => isState(address()) && session.follow(address());
-  addEventListener("hashchange", follow);
-  if (isState(address())) follow();
+  addEventListener("hashchange", ({ newURL }) => {
+    const asked = new URL(newURL).hash.slice(1);
+    if (isState(asked)) session.follow(asked);
+  });
+  const opened = location.hash.slice(1);
+  if (isState(opened)) session.follow(opened);
   else session.settle();
   return element;
 }

@@ -3,6 +3,7 @@
 import { attribute, h, say, select } from "./dom.js";
 import { Grid } from "./grid.js";
 import { COLOURS, largeSheet, paint, paintMap, sheet } from "./paint.js";
+import { another } from "./picture.js";
 import { minus, placeName } from "./words.js";
 
 /** A colour bar on a square-root scale. */
@@ -70,7 +71,13 @@ export class Asking {
     };
     this.whole = h("button", whole, "Back to the class token");
     this.text = h("span", {});
-    this.element = h("figure", {}, this.stage, h("figcaption", {}, this.text, " ", this.whole));
+    this.element = h(
+      "figure",
+      {},
+      this.stage,
+      h("figcaption", {}, this.text, " ", this.whole),
+      h("p", { class: "lab-row" }, another(session)),
+    );
   }
 
   point(session, patch) {

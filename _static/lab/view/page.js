@@ -11,14 +11,20 @@ import { KINDS } from "./words.js";
 
 const SIDES = Object.entries(KINDS).map(([role, name]) => ({ role, name }));
 
+const UNLIKE =
+  "Unlike the pictures that the networks learned from: their answers mean little here.";
+
 /** What both networks say. */
 export function bothAnswers(session) {
   const answers = new Answers(session.about, "What both networks say, class by class", SIDES);
-  const update = ({ seen, awake, about }) =>
+  const warning = h("p", { class: "lab-warning" });
+  const update = ({ seen, awake, about, unusual }) => {
     answers.fill(
       ...SIDES.map(({ role }) => seen[role]?.probabilities ?? (awake ? null : about.first[role])),
     );
-  return { element: answers.element, update };
+    say(warning, unusual ? UNLIKE : "");
+  };
+  return { element: h("div", {}, answers.element, warning), update };
 }
 
 /** What is wrong, to be seen, and what the networks say, to be heard. */

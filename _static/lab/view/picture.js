@@ -15,8 +15,7 @@ export class Picture {
     this.canvas = largeSheet();
     this.stage = h("div", { class: "lab-picture" }, this.canvas);
     this.title = h("p", { class: "lab-title" });
-    this.warning = h("p", { class: "lab-warning" });
-    this.element = h("div", {}, this.stage, this.title, this.warning);
+    this.element = h("div", {}, this.stage, this.title);
     this.draw(false);
   }
 
@@ -32,13 +31,10 @@ export class Picture {
     const title = session.title();
     attribute(this.stage, "aria-label", title);
     say(this.title, title);
-    say(this.warning, session.unusual ? UNLIKE : "");
   }
 }
 
 const HELP = newId(); // of what says how to draw
-const UNLIKE =
-  "Unlike the pictures that the networks learned from: their answers mean little here.";
 
 /** A grid of small pictures, ten a row, painted when they are first seen. */
 class Gallery {
@@ -66,6 +62,22 @@ class Gallery {
   }
 }
 
+/** Where the picture is among the test pictures; −1 if it is none of them. */
+const placeOf = ({ state, about }) =>
+  about.pictures.findIndex(([number]) => number === state.source.number);
+
+const choose = (session, place) =>
+  session.set({
+    source: { kind: "picture", number: session.about.pictures[place][0] },
+    strokes: "",
+  });
+
+/** A button that leads to one test picture after the other, for where the others are far away. */
+export function another(session) {
+  const click = () => choose(session, (placeOf(session) + 1) % session.about.pictures.length);
+  return h("button", { type: "button", on: { click } }, "Another picture");
+}
+
 /** The book's test pictures: a column a class. */
 export class Choice {
   constructor(session) {
@@ -74,15 +86,14 @@ export class Choice {
       ([number, , shape, texture]) =>
         `Picture ${number}, ${article(shapes[shape])} of ${textures[texture]}`,
     );
-    const go = (index) => session.set({ source: source(index), strokes: "" });
-    const source = (index) => ({ kind: "picture", number: pictures[index][0] });
+    const go = (index) => choose(session, index);
     this.gallery = new Gallery(
       "Test pictures, a column for each class",
       "pictures.webp",
       names,
       go,
     );
-    const step = (by) => () => go((this.place(session) + by + pictures.length) % pictures.length);
+    const step = (by) => () => go((placeOf(session) + by + pictures.length) % pictures.length);
     this.element = h(
       "div",
       {},
@@ -96,13 +107,9 @@ export class Choice {
     );
   }
 
-  place({ state, about }) {
-    return about.pictures.findIndex(([number]) => number === state.source.number);
-  }
-
   update(session) {
     this.gallery.paint(session);
-    const place = this.place(session);
+    const place = placeOf(session);
     this.gallery.grid.select(...(place < 0 ? [] : [place]));
   }
 }
@@ -123,7 +130,8 @@ class Mixer {
     this.shape = select("Shape of", options(shapes), () => go(...chosen()));
     this.texture = select("texture of", options(textures), () => go(...chosen()));
     const fields = h("div", { class: "lab-row" }, this.shape.element, this.texture.element);
-    this.element = h("div", {}, fields, this.gallery.element);
+    const note = "Both at once: a picture below, shapes in rows, textures in columns.";
+    this.element = h("div", {}, fields, h("p", { class: "lab-note" }, note), this.gallery.element);
   }
 
   update(session) {
@@ -216,7 +224,13 @@ class Easel {
 
   dab() {
     const { ink, size, x, y, session } = this;
-    session.set({ strokes: begin(session.state.strokes, ink, size, x, y) });
+    this.put(begin(session.state.strokes, ink, size, x, y));
+  }
+
+  put(strokes) {
+    const { session } = this;
+    if (strokes === session.state.strokes) session.say(FULL);
+    else session.set({ strokes });
     this.place();
   }
 
@@ -224,8 +238,7 @@ class Easel {
     const [x, y] = this.at(event);
     if (x === this.x && y === this.y) return;
     Object.assign(this, { x, y });
-    this.session.set({ strokes: extend(this.session.state.strokes, x, y) });
-    this.place();
+    this.put(extend(this.session.state.strokes, x, y));
   }
 
   key(event) {
@@ -245,6 +258,7 @@ class Easel {
   update() {}
 }
 
+const FULL = "A link can hold no more of a drawing: take something back to go on.";
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 const swatch = (rgb) => h("i", { class: "lab-swatch", style: { "--ink": `rgb(${rgb})` } });
@@ -269,17 +283,17 @@ class Own {
       take([...input.files]);
       input.value = ""; // so that the same file can be chosen again
     });
-    const over = (on) => (event) => {
-      event.preventDefault();
-      attribute(this.target, "data-over", on);
-      if (event.type === "drop") take([...event.dataTransfer.files]);
-    };
+    // Anywhere: a browser leaves the page for a picture that is dropped next to the place for it.
+    for (const name of ["dragover", "dragleave", "drop"])
+      document.addEventListener(name, (event) => {
+        if (!event.dataTransfer.types.includes("Files")) return;
+        event.preventDefault();
+        attribute(this.target, "data-over", name === "dragover");
+        if (name === "drop") take([...event.dataTransfer.files]);
+      });
     this.target = h(
       "div",
-      {
-        class: "lab-drop",
-        on: { dragover: over(true), dragleave: over(false), drop: over(false) },
-      },
+      { class: "lab-drop" },
       h("label", { for: id }, "Drop a picture here, or choose one:"),
       input,
     );

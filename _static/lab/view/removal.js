@@ -5,6 +5,7 @@ import { attentionOf } from "./maps.js";
 import { attribute, h, newId, radios, say, select } from "./dom.js";
 import { Grid } from "./grid.js";
 import { COLOURS, largeSheet, paint, paintGone, paintMap } from "./paint.js";
+import { another } from "./picture.js";
 import { ORDERS, VALUES, isAblation, units } from "./state.js";
 import { KINDS, count, layerName, minus, nats, percent, placeName } from "./words.js";
 
@@ -13,10 +14,10 @@ const ORDER = {
   random: "in random order",
   bottom: "the weakest first",
   centre: "from the centre",
-  matched: "random, of equal attention",
   permuted: "all, to other places",
   chosen: "those that I click",
 };
+const MATCHED = { vit: "random, of equal attention", cnn: "random, of equal response" };
 const VALUE = {
   zero: "nothing",
   renormalise: "nothing, rest scaled up",
@@ -70,7 +71,12 @@ export class Removal {
       this.order.element,
       this.howMany,
       this.value.element,
-      h("p", { class: "lab-row" }, h("button", { type: "button", on: none }, "Put all back")),
+      h(
+        "p",
+        { class: "lab-row" },
+        h("button", { type: "button", on: none }, "Put all back"),
+        another(session),
+      ),
     );
   }
 
@@ -95,7 +101,7 @@ export class Removal {
     this.form.dataset.role = role;
     this.scope.offer(role === "vit" ? scopes(state) : places(about));
     this.scope.control.value = role === "vit" ? state.scope : state.at;
-    this.order.offer(ORDERS[role].map((order) => [order, ORDER[order]]));
+    this.order.offer(ORDERS[role].map((order) => [order, ORDER[order] ?? MATCHED[role]]));
     this.order.control.value = state.order;
     this.value.offer(VALUES[role].map((value) => [value, VALUE[value]]));
     this.value.control.value = state.value;

@@ -63,7 +63,7 @@ export class Session {
       state = { ...state, at: this.about.networks.cnn.layers.at(-1) };
     const { n } = units(state, this.about);
     state = { ...state, k: Math.min(state.k, n) };
-    if (curveOf(state) !== curveOf(this.state)) this.endCurve(true);
+    if (curveOf(state, this.about) !== curveOf(this.state, this.about)) this.endCurve(true);
     this.state = state;
     this.changed?.();
     return this.settle();
@@ -74,6 +74,8 @@ export class Session {
     const opened = opening(this.about);
     try {
       const state = parse(address, this.about);
+      if (state.source.kind === "own" && !this.own)
+        throw new Error("This link is of a reader’s own picture, which never left their page");
       this.say("");
       this.wake();
       return this.become(state);
@@ -255,7 +257,7 @@ export class Session {
   }
 }
 
-export const UNLIKE =
+const UNLIKE =
   "This picture is unlike those that the networks learned from: their answers mean little.";
 
 const NO_WORKER =
@@ -279,8 +281,10 @@ const indexOf = (source) =>
   source.kind === "mix" ? 10 * source.shape + source.texture : (source.number ?? 0);
 
 /** What a curve depends on. */
-const curveOf = ({ source, strokes, net, layer, head, scope, at, value }) =>
-  JSON.stringify([source, strokes, net, scope, at, value, scope === "all" ? 0 : layer, head]);
+function curveOf(state, about) {
+  const { role, layers, heads } = units(state, about);
+  return JSON.stringify([state.source, state.strokes, state.value, role, layers, heads]);
+}
 
 /** Patches, counted from 1, as units of a map of `side` places. */
 function chosenUnits(patches, { networks }, side) {

@@ -109,12 +109,10 @@ function among(key, value, list) {
 
 const READ = {
   picture(state, value, { pictures }) {
-    if (value === "own")
-      throw new Error("This link is of a reader’s own picture, which never left their page");
-    const number = value === "blank" ? null : whole("picture", value, 1e6, 0);
-    if (number !== null && !pictures.some(([known]) => known === number))
-      throw wrong("picture", value);
-    state.source = number === null ? { kind: "blank" } : { kind: "picture", number };
+    if (value === "own" || value === "blank") return (state.source = { kind: value });
+    const number = whole("picture", value, 1e6, 0);
+    if (!pictures.some(([known]) => known === number)) throw wrong("picture", value);
+    state.source = { kind: "picture", number };
   },
   mix(state, value, { shapes, textures }) {
     const [shape, texture] = value.split(".");
@@ -156,6 +154,7 @@ const READ = {
   },
   patches(state, value, { networks }) {
     const most = networks.vit.side ** 2;
-    state.patches = value ? value.split(".").map((patch) => whole("patch", patch, most)) : [];
+    const list = value ? value.split(".").map((patch) => whole("patch", patch, most)) : [];
+    state.patches = [...new Set(list)].sort((a, b) => a - b);
   },
 };
