@@ -21,9 +21,9 @@ EVIDENCE = ["claim", "criterion", "rung", "variant", "estimate", "low", "high", 
 AMENDMENTS = {
     "pe": "2026-11-21: no longer attributed to Hu, Zhang and Zhao, in whose text we do not find "
     "it. The rule is what it was.",
-    "hu6": "2026-11-22: the decoupled slope is fitted next to that of head dimension. Some cells of "
-    "the grid have more seeds than others, so that the two are no longer uncorrelated. No verdict "
-    "changed.",
+    "hu6": "2026-11-22: the decoupled slope is fitted next to that of head dimension. Some cells "
+    "of the grid have more seeds than others, so that the two are no longer uncorrelated. No "
+    "verdict changed.",
     "hu7": "2026-11-22: its slopes are taken as that of hu6 is. No verdict changed.",
 }
 

@@ -117,9 +117,7 @@ def _boxes(scenes):
     boxes = {}
     for split, drawn in scenes.items():
         for scene in drawn:
-            for photograph, left, top, side in filter(
-                None, (scene.object_crop, scene.ground_crop)
-            ):
+            for photograph, left, top, side in filter(None, (scene.object_crop, scene.ground_crop)):
                 height, width = objects.luminance(photograph).shape
                 assert 0 <= left <= width - side
                 assert 0 <= top <= height - side
