@@ -111,7 +111,7 @@ def trials(
 
 def _image(picture: Tensor, alt: str) -> str:
     address = widgets.data_url(widgets.as_image(picture, widgets.SMALL))
-    return f'<img class="pictures dark-light" alt="{html.escape(alt)}" src="{address}">'
+    return f'<img class="pictures" alt="{html.escape(alt)}" src="{address}">'
 
 
 def _table(told: dict) -> str:
