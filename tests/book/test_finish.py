@@ -208,3 +208,21 @@ def test_what_was_found_is_counted_on_the_generated_objects():
         "Of 2 claims that concern the generated objects: 1 supported, 1 undecided. "
         "Supported: a1 holds."
     )
+
+
+def test_the_card_of_a_chapter_names_the_claims_that_lead_to_it_by_what_they_say(page):
+    card = (
+        "<section class='claim-card' id='{0}' data-rungs='objects' data-verdicts='undecided'>"
+        "<h3>{0}: {1}.</h3><a href='{2}'>Shown there</a></section>"
+    )
+    claims = card.format("a1", "Deeper is sparser", "1_one.html#trends")
+    page(claims + card.format("a2", "Wider is not", "2_two.html"), landing.CLAIMS)
+    chapter = page("<h1>1 One#</h1><p>Is it so?</p><p>About 25 minutes to read, one to run.</p>")
+    index = page("", landing.LANDING)
+    found = landing._card(index, chapter)
+    assert found.h3.a.get_text() == "1 One"
+    assert found.p.get_text() == "Is it so?"
+    assert [link.get_text() for link in found.select(".verdicts a")] == [
+        "Deeper is sparser: undecided"
+    ]
+    assert found.select_one(".verdicts a")["href"] == "6_claims.html#a1"
