@@ -1,5 +1,6 @@
 """What all tests share. None of them asks the network, but for axe-core (see helpers/axe.py)."""
 
+import ctypes
 import gc
 import os
 import sys
@@ -46,6 +47,13 @@ def tidied(request):
     largest = max(largest, (most_resident(), request.node.nodeid), key=lambda pair: pair[0])
     if resident() - before > LEFT_BEHIND:
         gc.collect()
+        give_back()
+
+
+def give_back() -> None:
+    """Memory that is free goes back to the system, where its C library would keep it."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
 
 
 def pytest_sessionfinish(session):

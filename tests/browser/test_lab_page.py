@@ -62,6 +62,10 @@ def visit(browser, address):
         context.close()
 
 
+# Functions and no expressions: the policy of the page lets nobody evaluate a string.
+IS_OWN = "() => document.querySelector('.lab-title').textContent === 'Your picture'"
+
+
 def settled(page, words):
     """Wait until the networks' answers are spoken, with these words."""
     spoken = page.locator(".lab-news .lab-hidden").first
@@ -93,7 +97,7 @@ def says(page, images, column=0, part="said"):
 
 
 def message(page):
-    page.wait_for_function("document.querySelector('.lab-message')?.textContent")
+    page.wait_for_function("() => document.querySelector('.lab-message')?.textContent")
     return page.locator(".lab-message").first.inner_text()
 
 
@@ -239,11 +243,10 @@ def test_patches_that_are_clicked_go(visit):
     cells.nth(27).click()
     cells.nth(28).click()
     settled(page, "After the ablation")
-    page.wait_for_function("location.hash.includes('patches=28.29')")
+    page.wait_for_function("() => location.hash.includes('patches=28.29')")
     assert "taken away" in cells.nth(28).get_attribute("aria-label")
     cells.nth(28).click()
-    page.wait_for_function("location.hash.includes('patches=28')")
-    assert "29" not in page.url.split("patches=")[1]
+    page.wait_for_function("() => location.hash.endsWith('patches=28')")
 
 
 def test_places_of_the_cnn_go_layer_by_layer(visit):
@@ -281,7 +284,7 @@ def test_a_curve_stays_while_heads_that_it_does_not_depend_on_are_looked_at(visi
     page.get_by_role("button", name="Draw the curve").click()
     settled(page, "The curve is drawn.")
     page.get_by_role("gridcell", name="layer 1, head 1").click()
-    page.wait_for_function("location.hash.includes('layer=1&head=1')")
+    page.wait_for_function("() => location.hash.includes('layer=1&head=1')")
     assert page.locator(".lab-curve > svg").is_visible()
     page.get_by_label("take from", exact=True).select_option("head")
     assert page.locator(".lab-curve > svg").is_hidden()
@@ -330,7 +333,7 @@ def test_what_is_clicked_keeps_its_place_whatever_the_page_has_to_say(visit, wid
     for number, *_ in about()["pictures"][2:]:  # titles of two lines, and warnings
         page.get_by_role("button", name="Next").click()
         page.wait_for_function(
-            f"document.querySelector('.lab-title').textContent.includes('{number}:')"
+            f"() => document.querySelector('.lab-title').textContent.includes('{number}:')"
         )
         assert _y(page, "Next") == pytest.approx(y, abs=1), number
 
@@ -398,7 +401,7 @@ def test_what_is_drawn_is_in_the_link_and_can_be_taken_back(visit):
     page.mouse.move(box["x"] + 150, box["y"] + 180, steps=4)
     page.mouse.up()
     settled(page, "says")
-    page.wait_for_function("location.hash.includes('strokes=3')")
+    page.wait_for_function("() => location.hash.includes('strokes=3')")
     page.wait_for_timeout(500)
     drawn = shown(page, 0)
     again = visit(page.url.split("#")[1])
@@ -417,9 +420,9 @@ def test_the_keyboard_draws(visit):
     board.focus()
     for key in ("Space", "ArrowRight", "ArrowDown", "Space"):
         board.press(key)
-    page.wait_for_function("location.hash.includes('strokes=01gg.01hh')")
+    page.wait_for_function("() => location.hash.includes('strokes=01gg.01hh')")
     board.press("Backspace")
-    page.wait_for_function("!location.hash.includes('hh')")
+    page.wait_for_function("() => !location.hash.includes('hh')")
     assert "picture=blank" in page.url
 
 
@@ -448,7 +451,7 @@ def test_a_browser_that_limits_changes_of_the_address_does_not_stop_the_slider(v
     settled(page, "After the ablation")
     assert page.errors == []
     assert page.locator(".lab-slider output").inner_text() == "44 of 64 patches"
-    page.wait_for_function("location.hash.endsWith('k=44')")
+    page.wait_for_function("() => location.hash.endsWith('k=44')")
 
 
 def test_a_drawing_that_no_link_can_hold_goes_on_once_something_is_taken_back(visit):
@@ -512,7 +515,7 @@ def test_a_picture_can_be_dropped_anywhere(visit, place):
         content,
     )
     page.locator(place).first.dispatch_event("drop", {"dataTransfer": data})
-    page.wait_for_function("document.querySelector('.lab-title').textContent === 'Your picture'")
+    page.wait_for_function(IS_OWN)
     assert page.get_by_role("tab", name="Your own").get_attribute("aria-selected") == "true"
 
 
@@ -520,11 +523,11 @@ def test_the_way_back_leads_to_the_reader_s_picture_while_the_page_has_it(visit)
     page = visit()
     red = Image.new("RGB", (40, 40), (200, 30, 30))
     bring(page, "red.png", _file(red))
-    page.wait_for_function("location.hash.includes('picture=own')")
+    page.wait_for_function("() => location.hash.includes('picture=own')")
     page.evaluate(f"location.hash = 'picture={picture(7)[1]}'")
     says(page, picture(7)[0])
     page.go_back()
-    page.wait_for_function("document.querySelector('.lab-title').textContent === 'Your picture'")
+    page.wait_for_function(IS_OWN)
     assert page.locator(".lab-message").inner_text() == ""
     page.reload()
     is_sentence(message(page), "never left their page")
@@ -567,7 +570,7 @@ def test_a_copied_link_brings_the_state_back(visit, address):
 def test_a_link_that_names_a_patch_twice_takes_it_once(visit):
     page = visit(f"picture={picture(3)[1]}&order=chosen&patches=9.3.9")
     settled(page, "After the ablation")
-    page.wait_for_function("location.hash.endsWith('patches=3.9')")
+    page.wait_for_function("() => location.hash.endsWith('patches=3.9')")
 
 
 def test_another_address_on_the_open_page_is_followed(visit):
@@ -701,7 +704,7 @@ def test_offline_before_loading_is_said(visit):
     page.context.set_offline(True)
     page.get_by_role("button", name="Next").click()
     page.wait_for_function(
-        "document.querySelector('.lab-message').textContent.includes('reload the page')"
+        "() => document.querySelector('.lab-message').textContent.includes('reload the page')"
     )
     is_sentence(message(page), "could not")
 
@@ -765,7 +768,7 @@ def test_the_keyboard_reaches_and_works_everything(visit):
     page.keyboard.press("Home")
     page.keyboard.press("PageUp")
     page.keyboard.press("Enter")
-    page.wait_for_function("location.hash.includes('layer=1&head=1')")
+    page.wait_for_function("() => location.hash.includes('layer=1&head=1')")
     page.get_by_role("tab", name="Choose").focus()
     page.keyboard.press("ArrowRight")
     assert page.get_by_role("tab", name="Mix").get_attribute("aria-selected") == "true"
