@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import nn
-from torch.nn import functional as F
 
 from utils.stimuli import objects
 
@@ -147,42 +145,6 @@ def test_outlines_have_unit_area_and_their_centroid_at_the_origin():
         assert abs(cross.sum()) / 2 == pytest.approx(1)
         centroid = ((outline + following) * cross[:, None]).sum(0)
         assert centroid == pytest.approx([0, 0], abs=1e-9)
-
-
-def small_cnn() -> nn.Module:
-    layers, inputs = [], 3
-    for width in (32, 64, 96):
-        layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-        layers += [nn.MaxPool2d(2)]
-        inputs = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
-
-
-@pytest.mark.slow
-def test_a_small_cnn_learns_either_cue_alone_equally_well():
-    images, epochs, accuracy = 20_000, 5, {}
-    for cue in ("shape", "texture"):
-        torch.manual_seed(0)
-        train = objects.load("train", images, cue=cue)
-        held_out = objects.load("validation", 2000, cue=cue)
-        model = small_cnn()
-        optimiser = torch.optim.AdamW(model.parameters())
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, 4e-3, total_steps=epochs * (images // 128)
-        )
-        for _ in range(epochs):
-            for rows in torch.randperm(images)[: images // 128 * 128].view(-1, 128):
-                loss = F.cross_entropy(model(train.images[rows] - 0.5), train.labels[rows])
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-        model.eval()
-        with torch.inference_mode():
-            right = model(held_out.images - 0.5).argmax(1) == held_out.labels
-        accuracy[cue] = right.float().mean().item()
-    assert min(accuracy.values()) > 0.7
-    assert abs(accuracy["shape"] - accuracy["texture"]) <= 0.05
 
 
 @pytest.mark.parametrize(
