@@ -6,17 +6,20 @@ from datetime import date
 
 import pytest
 
-from utils.book.release import CHANGELOG, release
+from utils.book import runtime
+from utils.book.release import CHANGELOG, SAYS, release, said
 
 DAY = date(2030, 1, 2)
 
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A repository with the two files that say the version, 0.1.0, and one commit."""
+    """A repository with files that say the version, 0.1.0, and one commit."""
     run = Checkout(tmp_path)
     run.write("pyproject.toml", '[project]\nname = "a"\nversion = "0.1.0"\n')
     run.write("CITATION.cff", "cff-version: 1.2.0\nversion: 0.1.0\nlicense: MIT\n")
+    run.write("utils/book/runtime.py", 'URL, VERSION = "https://a.b/v", "v0.1.0"\n')
+    run.write("chapters/1_one.ipynb", '["URL, VERSION = \\"https://a.b/v\\", \\"v0.1.0\\"\\n"]')
     run.write(".gitignore", "_build/\n")
     run.git("init", "-q", "-b", "main")
     run.git("config", "user.name", "a")
@@ -35,6 +38,7 @@ class Checkout:
         return done.stdout.strip()
 
     def write(self, name, text):
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
         (self.root / name).write_text(text, encoding="utf-8")
 
     def read(self, name):
@@ -65,9 +69,27 @@ def test_says_one_version_everywhere_and_tags_what_says_it(checkout):
     assert 'version = "0.2.0"' in checkout.read("pyproject.toml")
     cited = "cff-version: 1.2.0\nversion: 0.2.0\ndate-released: 2030-01-02\nlicense: MIT\n"
     assert checkout.read("CITATION.cff") == cited
+    assert checkout.read("utils/book/runtime.py") == 'URL, VERSION = "https://a.b/v", "v0.2.0"\n'
+    fetched = '["URL, VERSION = \\"https://a.b/v\\", \\"v0.2.0\\"\\n"]'
+    assert checkout.read("chapters/1_one.ipynb") == fetched
     first = "# What changed\n\n## 0.2.0 (2030-01-02)\n\nThe first release.\n"
     assert checkout.read(CHANGELOG) == first
     assert zipfile.ZipFile(packed).read("seeing-sparsely-0.2.0-coursework/exercises.csv")
+
+
+@pytest.mark.parametrize("names", SAYS)
+def test_the_book_says_one_version_wherever_it_says_one(names):
+    found = said(runtime.ROOT, names)
+    assert set(found.values()) == {runtime.version()}
+    if names.endswith(".ipynb"):
+        assert len(found) == len(list((runtime.ROOT / "chapters").glob("*.ipynb")))
+
+
+def test_a_file_that_says_no_version_is_named(checkout):
+    checkout.write("chapters/1_one.ipynb", "[]")
+    checkout.commit("It is lost")
+    with pytest.raises(ValueError, match=r"1_one\.ipynb says no version"):
+        checkout.release("0.2.0")
 
 
 def test_lists_what_was_committed_since_the_last_one_newest_first(checkout):

@@ -19,9 +19,12 @@ from .runtime import ROOT
 
 CHANGELOG = "CHANGELOG.md"
 HEADING = "# What changed\n"
-WRITTEN = {  # file → the line that says the version
-    "pyproject.toml": re.compile(r'^version = "(.+)"$', re.MULTILINE),
-    "CITATION.cff": re.compile(r"^version: (.+)$", re.MULTILINE),
+SET_UP = r'URL, VERSION = .*"v'
+SAYS = {  # where the version is said → what stands before it
+    "pyproject.toml": r'^version = "',
+    "CITATION.cff": r"^version: ",
+    "utils/book/runtime.py": SET_UP,
+    "chapters/*.ipynb": SET_UP,  # what a notebook fetches that is opened without the book
 }
 RELEASED = re.compile(r"^date-released: .+\n", re.MULTILINE)
 
@@ -50,13 +53,14 @@ def release(asked: str, root: Path = ROOT, today: date | None = None, editions=N
     tags = _git(root, "tag", "--list", "v*", "--sort=-version:refname").split()
     if f"v{version}" in tags:
         raise ValueError(f"Version {version} is released: its tag is v{version}.")
-    current = WRITTEN["pyproject.toml"].search(_text(root / "pyproject.toml"))[1]
+    (current,) = said(root, "pyproject.toml").values()
     if Version(version) < Version(current):
         raise ValueError(f"Version {version} is older than this checkout's, {current}.")
     if f"## {version} " not in _text(root / CHANGELOG):
-        _write_version(root, version, today or date.today())
-        _write_changes(root, version, today or date.today(), tags[0] if tags else None)
-        _git(root, "add", CHANGELOG, *WRITTEN)
+        day = today or date.today()
+        _write_version(root, version, day)
+        _write_changes(root, version, day, tags[0] if tags else None)
+        _git(root, "add", "--all")
         _git(root, "commit", "--quiet", "-m", f"Release {version}")
     name = f"seeing-sparsely-{version}-coursework"
     folder = root / "_build/release" / name
@@ -71,13 +75,39 @@ def _all_editions(folder: Path) -> None:
     coursework.make(coursework.chapter_files([]), folder)
 
 
+def said(root: Path, names: str) -> dict[Path, str]:
+    """Which version files say.
+
+    Args:
+        root: Of the checkout.
+        names: A key of `SAYS`.
+
+    Returns:
+        File → version.
+
+    Raises:
+        ValueError: For a file that says none.
+    """
+    found = {file: _version_in(names).search(_text(file)) for file in sorted(root.glob(names))}
+    for file, match in found.items():
+        if not match:
+            raise ValueError(f"{file} says no version: put it back as it was committed.")
+    return {file: match[2] for file, match in found.items() if match}
+
+
+def _version_in(names: str) -> re.Pattern:
+    return re.compile(rf'({SAYS[names]})([^"\\\s]+)', re.MULTILINE)
+
+
 def _write_version(root: Path, version: str, day: date) -> None:
-    for name, line in WRITTEN.items():
-        found = line.search(text := _text(root / name))
-        said = found[0].replace(found[1], version)
-        if name == "CITATION.cff":
-            text, said = RELEASED.sub("", text), f"{said}\ndate-released: {day}"
-        (root / name).write_text(line.sub(lambda _, said=said: said, text), encoding="utf-8")
+    for names in SAYS:
+        for file in said(root, names):
+            text = _version_in(names).sub(rf"\g<1>{version}", _text(file))
+            file.write_text(text, encoding="utf-8")
+    file = root / "CITATION.cff"
+    text = RELEASED.sub("", _text(file))
+    text = re.sub(r"^version: .+\n", rf"\g<0>date-released: {day}\n", text, flags=re.MULTILINE)
+    file.write_text(text, encoding="utf-8")
 
 
 def _write_changes(root: Path, version: str, day: date, last: str | None) -> None:
@@ -112,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as problem:
         print(f"python -m utils.book.release: {problem}", file=sys.stderr)
         return 1
-    print(f"v{options.version} is tagged, and {packed} holds its coursework.")
+    print(f"It is tagged, and {packed} holds its coursework.")
     print("To publish both: git push --follow-tags, then add the zip to the release on GitHub.")
     return 0
 
