@@ -222,6 +222,8 @@ class Board:
             f"{_in_all(each.variants)}.</li>"
             for each in claim.criteria
         )
+        if wanted:
+            wanted = f"<details><summary>What would count</summary><ul>{wanted}</ul></details>"
         data = {
             "verdicts": "|".join(f"{row.verdict}" for row in rows.itertuples()),
             "rungs": "|".join(RUNG_NAMES[row.rung] for row in rows.itertuples()),
@@ -233,10 +235,7 @@ class Board:
             f'<section class="claim-card" id="{claim.id}" {label} {said}>'
             f'<h3 id="{claim.id}-claim">{claim.id}: {html.escape(claim.statement)}</h3>'
             f"<p>Claimed by {html.escape(by)}. {claim_cards.shown_in(claim.id)}</p>"
-            + (
-                f"<details><summary>What would count</summary><ul>{wanted}</ul></details>"
-                * bool(wanted)
-            )
+            + wanted
             + "".join(parts)
             + "</section>"
         )

@@ -8,6 +8,7 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 
+from IPython.display import HTML
 from torch import Tensor
 
 from . import widgets
@@ -39,16 +40,6 @@ _ASLEEP = (
 )
 
 
-class Trials:
-    """Pictures to be named, as HTML."""
-
-    def __init__(self, markup: str):
-        self._markup = markup
-
-    def _repr_html_(self) -> str:
-        return self._markup
-
-
 def trials(
     images: Tensor,
     shape: Tensor,
@@ -56,7 +47,7 @@ def trials(
     examples: Tensor,
     names: Sequence[str],
     decisions: Mapping[str, Tensor],
-) -> Trials:
+) -> HTML:
     """Trials in which the reader names pictures whose shape and texture disagree.
 
     Used in chapter 2.5.
@@ -97,7 +88,7 @@ def trials(
         f'<li value="{digit}">{_image(x, f"Example of the class {name}")} {html.escape(name)}</li>'
         for digit, x, name in zip((*range(1, 10), 0), examples, names, strict=False)
     )
-    return Trials(
+    return HTML(
         f'<div class="observer" data-trials="{html.escape(json.dumps(told))}">'
         f"<style>{_STYLE.replace(chr(10), '')}</style>"
         f'<p class="asleep">{_ASLEEP}</p>'

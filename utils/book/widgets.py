@@ -17,6 +17,7 @@ from urllib.parse import quote
 import ipywidgets
 import matplotlib.pyplot as plt
 import torch
+from IPython.display import HTML
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -41,16 +42,6 @@ box-sizing:border-box;text-align:center;border:1px solid #767676;border-radius:6
 """
 
 
-class Choice:
-    """Pictures of which one is seen, chosen by the buttons above them."""
-
-    def __init__(self, markup: str):
-        self._markup = markup
-
-    def _repr_html_(self) -> str:
-        return self._markup
-
-
 def choose(
     pictures: Sequence,
     steps: Mapping[str, Sequence],
@@ -58,7 +49,7 @@ def choose(
     alts: Sequence,
     start: Sequence[int] = (),
     width: int = 640,
-) -> Choice:
+) -> HTML:
     """A figure whose picture the reader chooses by one or two rows of named buttons.
 
     Used from chapter 1 on.
@@ -109,7 +100,7 @@ def choose(
         _buttons(f"{key}-{k}", title, names[k], start[k]) for k, title in enumerate(steps)
     )
     style = (_STYLE.replace("\n", "") + _rules(names)).replace("ID", key)
-    return Choice(
+    return HTML(
         f'<div id="{key}" class="choose" style="max-width:{width}px"><style>{style}</style>'
         f'{buttons}<div aria-live="polite">{body}</div></div>'
     )

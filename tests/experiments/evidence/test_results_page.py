@@ -65,7 +65,7 @@ def test_a_texture_is_recorded_with_its_share_of_right_answers_and_its_pictures(
 
 
 @pytest.mark.slow
-def test_the_page_is_of_the_tables_beside_it():
+def test_the_page_is_of_these_tables():
     assert (RESULTS / "README.md").read_text(encoding="utf-8") == page(), (
         "Write it again: python -m experiments.evidence.results_page"
     )
