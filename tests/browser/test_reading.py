@@ -55,6 +55,12 @@ def test_a_word_that_scripts_know_and_the_book_does_not_is_not_found(visit, word
     assert page.locator("#search-results").inner_text().startswith("No sections found.")
 
 
+def test_every_page_states_its_policy():
+    pages = [file for file in PAGES.rglob("*.html") if "_static" not in file.parts]
+    stated = [f for f in pages if "Content-Security-Policy" in f.read_text(encoding="utf-8")]
+    assert stated == pages
+
+
 def test_no_script_runs_that_was_not_built_with_the_page(fresh):
     page = fresh(INDEX)
     page.evaluate("""() => {

@@ -15,16 +15,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from utils.book import launch
+from utils.book import launch, policy
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = "SEEING_SPARSELY_PAGES"  # set while pages are rendered, behind which no kernel is
 CELL_SOURCES = ("utils", "experiments", "zoo", "results", "constraints.txt")
 # In place of the page that Jupyter Book puts at the root: browsers ask in vain for the icon that it
 # does not name.
-HOME = """<!doctype html>
+HOME = f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy.policy()}">
 <title>Seeing Sparsely</title>
 <meta name="description" content="Vision Transformers and CNNs from the view of neuroscience: a
 book that runs.">

@@ -5,7 +5,7 @@ import html
 import os
 from urllib.parse import urlsplit
 
-from . import launch
+from . import launch, policy
 
 BOOK = "Seeing Sparsely"
 COVER = "_static/cover.png"
@@ -19,6 +19,7 @@ LOST = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
 <meta name="description" content="There is no such page in Seeing Sparsely.">
@@ -131,7 +132,9 @@ def publish(site) -> None:
         "sitemap.xml": '<?xml version="1.0" encoding="UTF-8"?>\n'
         f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{places}</urlset>\n',
         "robots.txt": f"User-agent: *\nAllow: /\nSitemap: {site.address}sitemap.xml\n",
-        "404.html": LOST.format(book=BOOK, base=urlsplit(site.address).path or "/"),
+        "404.html": LOST.format(
+            book=BOOK, base=urlsplit(site.address).path or "/", policy=policy.policy()
+        ),
     }
     for name, text in files.items():
         (site.folder / name).write_text(text, encoding="utf-8")

@@ -1,6 +1,7 @@
 """What a page may load and run: the book's own files, and no script that was not built with it."""
 
 import base64
+from collections.abc import Iterable
 from hashlib import sha256
 
 RULES = {
@@ -27,12 +28,24 @@ def mend(page) -> None:
         for name, value in element.attrs.items()
         if name.startswith("on")
     ]
-    allowed = ["'self'", *(["'unsafe-hashes'"] if handlers else [])]
-    allowed += sorted({_hash(text) for text in inline + handlers})
-    rules = RULES | {"script-src": " ".join(allowed)}
-    policy = "; ".join(f"{name} {value}" for name, value in rules.items())
-    meta = {"http-equiv": "Content-Security-Policy", "content": policy}
+    meta = {"http-equiv": "Content-Security-Policy", "content": policy(inline, handlers)}
     page.html.head.insert(0, page.html.new_tag("meta", attrs=meta))
+
+
+def policy(inline: Iterable[str] = (), handlers: Iterable[str] = ()) -> str:
+    """What a page with these scripts may load and run.
+
+    Args:
+        inline: Scripts that stand in the page itself.
+        handlers: What its elements do on events.
+
+    Returns:
+        The content of a Content-Security-Policy.
+    """
+    allowed = ["'self'", *(["'unsafe-hashes'"] if handlers else [])]
+    allowed += sorted({_hash(text) for text in (*inline, *handlers)})
+    rules = RULES | {"script-src": " ".join(allowed)}
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
 
 
 def _hash(script: str) -> str:
