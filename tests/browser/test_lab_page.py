@@ -20,6 +20,7 @@ from utils.probes import Ablator
 PAGE = "some/book/chapters/lab.html"  # below a path of its own
 MOST = 1.2e6  # compressed bytes that the Lab may load, next to what every page loads
 CLOSE = dict(rtol=0, atol=1e-4)
+WRITTEN = 600  # milliseconds after which the address is of the last change (see view/link.js)
 
 pytestmark = pytest.mark.slow
 
@@ -529,6 +530,7 @@ def test_the_way_back_leads_to_the_reader_s_picture_while_the_page_has_it(visit)
     page.go_back()
     page.wait_for_function(IS_OWN)
     assert page.locator(".lab-message").inner_text() == ""
+    page.wait_for_timeout(WRITTEN)
     page.reload()
     is_sentence(message(page), "never left their page")
 
