@@ -318,15 +318,15 @@ def test_where_nothing_is_missing_pip_is_not_called(pip, installed, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_only_what_is_missing_is_installed_and_torch_and_numpy_stay(pip, installed, capsys):
-    versions = everything(torch="2.6.0+cu124", numpy="1.26.4")
+def test_only_what_is_missing_is_installed_and_the_runtimes_own_stay(pip, installed, capsys):
+    versions = everything(torch="2.6.0+cu124", numpy="1.26.4", ipywidgets="7.6.5")
     del versions["timm"]
     installed(versions)
     assert runtime.install_missing() == ["timm>=1.0.27,<2"]
     ((command, constraints),) = pip.calls
     assert command[:4] == [sys.executable, "-m", "pip", "install"]
     assert command[command.index("--constraint") + 2 :] == ["timm>=1.0.27,<2"]
-    assert {"torch==2.6.0+cu124", "numpy==1.26.4"} < set(constraints)
+    assert {"torch==2.6.0+cu124", "numpy==1.26.4", "ipywidgets==7.6.5"} < set(constraints)
     assert "timm" in capsys.readouterr().out
 
 

@@ -72,8 +72,8 @@ SETUP_METADATA = {
     "tags": ["hide-input"],
 }
 
-# A runtime's own builds of these fit its driver and each other: they are never replaced.
-PROTECTED = ("torch", "torchvision", "numpy")
+# A runtime's own builds of these fit its driver, its page and each other: never replaced.
+PROTECTED = ("torch", "torchvision", "numpy", "ipywidgets")
 
 
 def version() -> str:
@@ -122,7 +122,7 @@ def setup(seed: int = 0, install: bool = False):
     device, name = _device()
     print(
         f"Seeing Sparsely {version()} runs on {name}, "
-        f"with torch {torch.__version__} and timm {timm.__version__}."
+        f"with torch {torch.__version__} and timm {timm.__version__}: about a minute a chapter."
     )
     return device
 
@@ -130,7 +130,7 @@ def setup(seed: int = 0, install: bool = False):
 def install_missing() -> list[str]:
     """Install with pip the dependencies of the book that are not there, and nothing else.
 
-    The torch, torchvision and numpy that are there stay exactly as they are.
+    Those of `PROTECTED` that are there stay exactly as they are.
 
     Returns:
         The requirements that were installed; an empty list means that pip was not called.
