@@ -115,6 +115,20 @@ def test_goes_on_where_it_was_interrupted(checkout):
     assert checkout.git("rev-list", "--count", "HEAD") == "2"
 
 
+def test_tags_nothing_that_was_committed_after_an_interruption(checkout):
+    with pytest.raises(KeyboardInterrupt):
+        checkout.release("0.2.0", interrupted)
+    written = checkout.git("rev-parse", "HEAD")
+    checkout.write("a.txt", "a")
+    checkout.commit("Too late")
+    with pytest.raises(ValueError, match=f"was written in commit {written[:7]}"):
+        checkout.release("0.2.0")
+    assert checkout.git("tag") == ""
+    checkout.git("checkout", "-q", written)
+    checkout.release("0.2.0")
+    assert checkout.git("rev-parse", "v0.2.0^{commit}") == written
+
+
 @pytest.mark.parametrize(
     ("version", "said"),
     [

@@ -30,13 +30,13 @@ from tqdm import tqdm
 from . import grading
 from .citations import written_out
 from .exercises import RIGHT
+from .launch import LINK
 from .runtime import ROOT, version
 
 CHAPTERS = ROOT / "chapters"
 ABOUT = "seeing_sparsely"  # key of a notebook's metadata
 PRIVATE = ("wrong", "right", "rubric")  # of a cell's metadata: they tell the solution
 ASKS = '"""Says whether there is an answer of the right kind."""'
-LINK = re.compile(r"\[([^\]]+)\]\(\w+\.(?:ipynb|md)[^)]*\)")  # to another page
 CODE = ("utils", "experiments")  # what a chapter imports
 # Run as a script: the files that the exercises of a chapter read.
 READS = """

@@ -13,7 +13,7 @@ from .citations import written_out
 SOURCE = re.compile(r'URL, VERSION = \\"[^"\\]*\\", \\"[^"\\]*\\"')  # as JSON writes it
 BRANCH = "launch"  # where these notebooks are published, next to nothing else
 HOST = "https://github.com/"
-LINK = re.compile(r"\]\((\w+\.(?:ipynb|md)(?:#[^)]*)?)\)")  # to another page
+LINK = re.compile(r"\[([^\]]+)\]\((\w+\.(?:ipynb|md)(?:#[^)]*)?)\)")  # words, another page
 
 
 def repository(root: Path) -> str | None:
@@ -67,7 +67,7 @@ def alone(notebook: str, bibliography: Path, chapters: str) -> str:
     made = written_out(nbformat.reads(notebook, as_version=4), bibliography)
     for cell in made.cells:
         if cell.cell_type == "markdown":
-            cell.source = LINK.sub(rf"]({chapters}/\1)", cell.source)
+            cell.source = LINK.sub(rf"[\1]({chapters}/\2)", cell.source)
     return nbformat.writes(made) + "\n"
 
 

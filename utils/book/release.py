@@ -42,7 +42,8 @@ def release(asked: str, root: Path = ROOT, today: date | None = None, editions=N
         The zip of the editions.
 
     Raises:
-        ValueError: For no version or an old one, one that is tagged, or a checkout with changes.
+        ValueError: For no version or an old one, one that is tagged, a checkout with changes, or
+            one that went on after the version was written.
     """
     try:
         version = str(Version(asked))
@@ -62,6 +63,12 @@ def release(asked: str, root: Path = ROOT, today: date | None = None, editions=N
         _write_changes(root, version, day, tags[0] if tags else None)
         _git(root, "add", "--all")
         _git(root, "commit", "--quiet", "-m", f"Release {version}")
+    written = _git(root, "log", "-1", "--format=%H", "--", CHANGELOG)
+    if written != _git(root, "rev-parse", "HEAD"):
+        raise ValueError(
+            f"Version {version} was written in commit {written[:7]}, and the checkout went on: "
+            "check that commit out and repeat, or release what there is as the next version."
+        )
     name = f"seeing-sparsely-{version}-coursework"
     folder = root / "_build/release" / name
     shutil.rmtree(folder, ignore_errors=True)
