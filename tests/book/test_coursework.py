@@ -11,6 +11,7 @@ import zipfile
 
 import nbformat
 import pytest
+import torch
 
 from utils.book import coursework, grading
 from utils.book.exercises import RECEIVED, UNANSWERED
@@ -67,6 +68,25 @@ def test_a_student_edition_tells_no_solution_and_nothing_of_its_checks(path):
     assert "{cite" not in text
     assert ".ipynb)" not in text
     assert "## References" in text or "{cite" not in json.dumps(chapter)
+
+
+def test_a_students_mystery_cell_answers_as_the_books_and_does_not_show_what_it_is():
+    (path,) = coursework.chapter_files(["2.1"])
+    chapter = read(path)
+    edition = coursework.student_edition(chapter)
+    text = json.dumps(edition)
+    assert "hidden(seed)" not in text
+    assert "sealed" not in text
+    setting = "import math, torch\nfrom utils.stimuli import psychophysics"
+    books, students = {}, {}
+    for notebook, space in ((chapter, books), (edition, students)):
+        (box,) = [cell for cell in notebook.cells if cell.id == "mystery-box"]
+        exec(f"{setting}\n{box.source}", space)
+    assert "hidden" in books
+    assert "hidden" not in students
+    images = torch.rand(5, 32, 32)
+    for seed in (1, 5):
+        assert torch.equal(books["mystery"](seed)(images), students["mystery"](seed)(images))
 
 
 def test_a_students_check_asks_for_an_answer_and_judges_none():

@@ -8,18 +8,20 @@ otter-grader and Gradescope; with a roster, an edition for each student, with va
 
 import argparse
 import ast
+import base64
 import copy
 import csv
 import hashlib
 import hmac
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,9 +37,22 @@ from .runtime import ROOT, version
 
 CHAPTERS = ROOT / "chapters"
 ABOUT = "seeing_sparsely"  # key of a notebook's metadata
-PRIVATE = ("wrong", "right", "rubric")  # of a cell's metadata: they tell the solution
+PRIVATE = ("wrong", "right", "rubric", "sealed")  # of a cell's metadata: they tell the solution
 ASKS = '"""Says whether there is an answer of the right kind."""'
 CODE = ("utils", "experiments")  # what a chapter imports
+# What a cell with `sealed` in its metadata becomes for students: names without how they are made.
+SEALED = """\
+{title}
+# What is packed in here is what the exercise asks for.
+import base64
+import zlib
+
+packed = \"""
+{packed}
+\"""
+box = dict(globals())
+exec(zlib.decompress(base64.b64decode(packed)), box)
+{given}"""
 # Run as a script: the files that the exercises of a chapter read.
 READS = """
 import ast, json, os, sys
@@ -130,12 +145,24 @@ def student_edition(notebook, given: dict[str, dict[str, Any]] | None = None, st
         each.stub.metadata.pop("variants", None)
     edition.cells = [cell for cell in edition.cells if cell.id not in left_out]
     for cell in edition.cells:
+        if names := cell.metadata.get("sealed"):
+            cell.source = _sealed(cell.source, names)
         for key in PRIVATE:
             cell.metadata.pop(key, None)
         if cell.cell_type == "markdown":
             cell.source = LINK.sub(r"\1 of the book", cell.source)
     edition.metadata[ABOUT] = {"student": student, "version": version()}
     return written_out(edition, ROOT / "references.bib")
+
+
+def _sealed(source: str, names: list[str]) -> str:
+    """Code that gives some names the values that `source` gives them, and does not show how."""
+    packed = base64.b64encode(zlib.compress(source.encode())).decode()
+    return SEALED.format(
+        title=source.partition("\n")[0],
+        packed="\n".join(textwrap.wrap(packed, 80)),
+        given="\n".join(f'{name} = box["{name}"]' for name in names),
+    )
 
 
 def _received(each: grading.Exercise) -> str:
