@@ -54,7 +54,7 @@ LINKS = (
     (2, 5, "predicts", 2),
 )
 STYLES = {3: ("-", 4.0), 2: ("-", 2.0), 1: (":", 2.0)}  # line and its width
-WIDE, HIGH, STEP = 2.15, 0.8, 3.25  # of a box; from one column to the next
+WIDE, HIGH, STEP = 2.1, 0.84, 3.3  # of a box; from one column to the next
 
 
 def draw() -> Figure:
@@ -65,7 +65,7 @@ def draw() -> Figure:
     Returns:
         The figure.
     """
-    fig, ax = plt.subplots(figsize=(WIDTH, 6.2))
+    fig, ax = plt.subplots(figsize=(WIDTH, 6.7))
     for column, (head, name, boxes) in enumerate(COLUMNS):
         middle, colour = column * STEP, COLOURS[name]
         ax.text(middle, 0.6, head, ha="center", fontsize=13, weight="bold", color=colour)
@@ -81,7 +81,7 @@ def draw() -> Figure:
         ends = [STEP - WIDE / 2, WIDE / 2] if side == 0 else [STEP + WIDE / 2, 2 * STEP - WIDE / 2]
         line, width = STYLES[strength]
         ax.plot(ends, [-row, -row], line, color=COLOURS["neutral"], lw=width)
-        ax.text(sum(ends) / 2, 0.07 - row, said, ha="center", va="bottom", fontsize=10)
+        ax.text(sum(ends) / 2, 0.08 - row, said, ha="center", va="bottom", fontsize=10)
     for strength, said in ((3, "good"), (2, "fair"), (1, "weak")):
         line, width = STYLES[strength]
         ax.plot([], [], line, color=COLOURS["neutral"], lw=width, label=said)
@@ -96,8 +96,8 @@ def _box(ax: Axes, middle: float, height: float, title: str, known: str, colour:
     corner = middle - WIDE / 2, height - HIGH / 2
     look = {"boxstyle": "round,pad=0,rounding_size=0.1", "fc": "white", "ec": colour, "lw": 1.5}
     ax.add_patch(FancyBboxPatch(corner, WIDE, HIGH, **look))
-    ax.text(middle, height + 0.24, title, ha="center", va="center", fontsize=12, weight="bold")
-    ax.text(middle, height - 0.13, known, ha="center", va="center", fontsize=11, linespacing=0.95)
+    ax.text(middle, height + 0.25, title, ha="center", va="center", fontsize=12, weight="bold")
+    ax.text(middle, height - 0.14, known, ha="center", va="center", fontsize=11, linespacing=1.1)
 
 
 def _arrow(ax: Axes, start, end, **look) -> None:
