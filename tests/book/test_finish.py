@@ -217,7 +217,11 @@ def test_the_card_of_a_chapter_names_the_claims_that_lead_to_it_by_what_they_say
     )
     claims = card.format("a1", "Deeper is sparser", "1_one.html#trends")
     page(claims + card.format("a2", "Wider is not", "2_two.html"), landing.CLAIMS)
-    chapter = page("<h1>1 One#</h1><p>Is it so?</p><p>About 25 minutes to read, one to run.</p>")
+    chapter = page(
+        "<h1>1 One#</h1><p>Is it so?</p><p>About 25 minutes to read, one to run.</p>"
+        "<img src='data:image/png;base64,AAAA'><img src='../_images/a.png'>"
+    )
+    Image.fromarray(data.astronaut()).save(chapter.site.folder / "_images/a.png")
     index = page("", landing.LANDING)
     found = landing._card(index, chapter)
     assert found.h3.a.get_text() == "1 One"
@@ -226,3 +230,6 @@ def test_the_card_of_a_chapter_names_the_claims_that_lead_to_it_by_what_they_say
         "Deeper is sparser: undecided"
     ]
     assert found.select_one(".verdicts a")["href"] == "6_claims.html#a1"
+    assert found.summary.get_text() == "1 claim: 1 undecided"
+    picture = Image.open(index.path(found.img["src"]))
+    assert picture.size == (found.img["width"], found.img["height"]) == (240, 240)

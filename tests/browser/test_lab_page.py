@@ -721,6 +721,7 @@ def test_axe_finds_nothing(visit, tab, width, scheme):
     page = visit(state, width=width, scheme=scheme)
     settled(page, "After the ablation")
     page.get_by_role("tab", name=tab).click()
+    unfold(page)
     for summary in page.locator(".lab-steps summary").all():
         if summary.is_visible():
             summary.click()
@@ -729,11 +730,44 @@ def test_axe_finds_nothing(visit, tab, width, scheme):
     assert {rule: targets for rule, targets in own.items() if targets} == {}
 
 
+def unfold(page):
+    """Open what is folded on a phone."""
+    for summary in page.locator(".lab-part:not([open]) > summary").all():
+        summary.press("Enter")
+    page.wait_for_function("() => !document.querySelector('.lab-part:not([open])')")
+
+
+def test_a_phone_shows_picture_and_answers_first_and_folds_the_rest(visit):
+    page = visit(width=400)
+    found = lab_data.read(picture(lab_data.first())[0])
+    for role, name in lab.NAMES.items():
+        probabilities = getattr(found, role)[0]
+        line = page.locator(f".lab-brief[data-role={role}]")
+        shape = lab_data.MAKER.SHAPES[int(probabilities.argmax())]
+        assert line.inner_text().startswith(f"{name}: {shape}, ")
+        assert line.bounding_box()["y"] < 600
+    headings = page.locator(".lab-part:not([open]) h2").all_inner_texts()
+    assert headings == ["Six things to find", "Where they look", "Take something away"]
+    unfold(page)
+    page.get_by_role("slider", name="How many").wait_for()
+
+
+@pytest.mark.parametrize(("state", "part"), [("order=top&k=3", "gone"), ("patch=9", "looks")])
+def test_a_link_opens_what_it_is_about_on_a_phone(visit, state, part):
+    page = visit(f"picture={picture(3)[1]}&{state}", width=400)
+    assert page.locator(f".lab-{part}").evaluate("e => e.open")
+    other = visit(width=400)
+    assert not other.locator(f".lab-{part}").evaluate("e => e.open")
+    other.evaluate(f"location.hash = 'picture={picture(3)[1]}&{state}'")
+    other.locator(f".lab-{part}[open]").wait_for()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("tab", ["Choose", "Mix", "Draw", "Your own"])
 def test_the_smallest_phone_holds_it(visit, scheme, tab):
     page = visit(f"picture={picture(3)[1]}&order=chosen", width=320, scheme=scheme)
     page.get_by_role("tab", name=tab).click()
+    unfold(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
     targets = page.locator(".lab :is(button, select, summary, input[type=range])").all()
     for target in targets:
@@ -815,7 +849,7 @@ def test_a_figure_of_a_chapter_comes_to_life_and_stays_recorded_elsewhere(visit,
     first = page.locator(".lab-stage").first
     edges = first.locator("> *").evaluate_all("l => l.map(e => e.getBoundingClientRect().x)")
     assert len(set(edges)) == 1  # in one column, with the place for messages
-    if kind == "both":
+    if kind in ("both", "teaser"):
         recorded = first.locator(".lab-answers td:first-child data").evaluate_all(
             "list => list.map(e => Number(e.value))"
         )
@@ -831,6 +865,32 @@ def test_a_figure_of_a_chapter_comes_to_life_and_stays_recorded_elsewhere(visit,
     assert len({url for url in page.requested if "safetensors" in url}) == 2
     assert "lab.html#picture=" in first.get_by_role("link").get_attribute("href")
     assert page.errors == []
+
+
+def test_the_landing_page_has_a_live_teaser(visit, address):
+    page = visit()
+    page.requested.clear()
+    page.goto(address.replace("lab.html", "index.html"), wait_until="networkidle")
+    place = page.locator("[data-lab=teaser]")
+    assert not any("safetensors" in url for url in page.requested)
+    assert place.get_by_role("img", name="Attention of the class token").is_visible()
+    cells = place.get_by_role("grid", name="Test pictures").get_by_role("gridcell")
+    cells.nth(17).click()
+    settled(page, "says")
+    shares = place.locator(".lab-answers td:first-child data").evaluate_all(
+        "list => list.map(e => Number(e.value))"
+    )
+    np.testing.assert_allclose(shares, lab_data.read(picture(17)[0]).vit[0], **CLOSE)
+    assert len({url for url in page.requested if "safetensors" in url}) == 2
+    assert page.errors == []
+
+
+def test_without_scripts_the_landing_page_has_the_recorded_figure(visit, address):
+    page = visit(java_script_enabled=False, wait=False)
+    page.goto(address.replace("lab.html", "index.html"))
+    still = page.locator("[data-lab=teaser] .lab-still img")
+    assert still.is_visible()
+    assert "the class token attends most" in still.get_attribute("alt")
 
 
 def test_a_figure_that_cannot_be_is_refused_in_a_sentence():

@@ -114,7 +114,7 @@ def _weight(page):
 @every_page
 def test_a_page_weighs_little(visit, name):
     page = visit(name)
-    light = not page.locator(".cell_output img, .math, .chapter-card img").count()
+    light = not page.locator(".cell_output img, .math").count()
     assert _weight(page) <= (TEXT if light else CHAPTER)
 
 

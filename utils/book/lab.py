@@ -22,7 +22,7 @@ from ..probes import Ablator, token_layout
 from . import lab_data
 from .plotting import COLOURS, WIDTH, overlay
 
-KINDS = ("both", "attention", "ablation")
+KINDS = ("teaser", "both", "attention", "ablation")
 SHADES = 256  # colours of a recorded figure, which goes into the page in whole
 NAMES = {"vit": "ViT", "cnn": "ResNet"}
 
@@ -75,7 +75,8 @@ def figure(
 
     Args:
         kind: "both", a picture and what both networks say; "attention", where a head of the ViT
-            looks; "ablation", what the ViT says without the k strongest patches of every head.
+            looks; "teaser", both of these; "ablation", what the ViT says without the k strongest
+            patches of every head.
         picture: Its number in the test split, one of `lab_data.test_pictures`; the Lab's first
             picture if None.
         layer: From 1 on; the one with the strongest weight if None.
@@ -108,7 +109,9 @@ def figure(
     layers, heads, n = attention.shape
     layer = _inside("layer", view["layer"] if layer is None else layer, layers)
     head = _inside("head", view["head"] if head is None else head, heads)
-    if kind == "both":
+    if kind == "teaser":
+        drawn, alt = _teaser(image, found, attention, layer, head)
+    elif kind == "both":
         drawn, alt = _both(image, found)
     elif kind == "attention":
         drawn, alt = _attention(image, attention, layer, head)
@@ -158,22 +161,41 @@ def _bars(ax, sides: list[tuple[str, Tensor, str, float]]) -> None:
 def _both(image: Tensor, found: lab_data.Read) -> tuple[Figure, str]:
     fig, (left, right) = _axes(2)
     _picture(left, image, "the picture")
-    _bars(right, [(NAMES[r], getattr(found, r)[0], COLOURS[r], 1) for r in ("vit", "cnn")])
-    said = (f"the {NAMES[role]} says {_answer(getattr(found, role)[0])}" for role in NAMES)
-    return fig, " and ".join(said) + "."
+    return fig, _said(right, found)
 
 
 def _attention(image: Tensor, attention: Tensor, layer: int, head: int) -> tuple[Figure, str]:
     fig, (left, right) = _axes(2)
-    own, full = attention[layer - 1, head - 1], float(attention.max())
     _picture(left, image, "the picture")
+    return fig, _looks(right, image, attention, layer, head)
+
+
+def _teaser(
+    image: Tensor, found: lab_data.Read, attention: Tensor, layer: int, head: int
+) -> tuple[Figure, str]:
+    fig, (left, middle, right) = _axes(3)
+    _picture(left, image, "the picture")
+    looks = _looks(middle, image, attention, layer, head)
+    return fig, f"{_said(right, found)} In the ViT {looks}"
+
+
+def _said(ax, found: lab_data.Read) -> str:
+    """What both networks say, as bars and in words."""
+    _bars(ax, [(NAMES[r], getattr(found, r)[0], COLOURS[r], 1) for r in NAMES])
+    said = (f"the {NAMES[role]} says {_answer(getattr(found, role)[0])}" for role in NAMES)
+    return " and ".join(said) + "."
+
+
+def _looks(ax, image: Tensor, attention: Tensor, layer: int, head: int) -> str:
+    """Where a head looks, as a map and in words."""
+    own, full = attention[layer - 1, head - 1], float(attention.max())
     side = round(len(own) ** 0.5)
-    overlay(image[0], own.unflatten(0, (side, side)), right, full)
-    right.set_title(f"layer {layer}, head {head}", fontsize=11)
+    overlay(image[0], own.unflatten(0, (side, side)), ax, full)
+    ax.set_title(f"layer {layer}, head {head}", fontsize=11)
     ticks = [0, full / 4, full]
-    fig.colorbar(right.images[-1], ax=right, shrink=0.7, label="attention", ticks=ticks)
+    ax.figure.colorbar(ax.images[-1], ax=ax, shrink=0.7, label="attention", ticks=ticks)
     row, column = divmod(int(own.argmax()), side)
-    return fig, (
+    return (
         f"the class token attends most, with {float(own.max()):.3f}, to the patch in row "
         f"{row + 1}, column {column + 1}, in layer {layer}, head {head}; full colour is {full:.3f}."
     )

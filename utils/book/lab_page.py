@@ -1,6 +1,7 @@
 """Sphinx extension: the Lab, where the book's networks run in the reader's browser.
 
-The directive `lab` puts the whole of it on a page; `lab.figure` makes a figure of it for a chapter.
+The directive `lab` puts the whole of it on a page, or a figure of the kind that it names; in a
+chapter, `lab.figure` makes one.
 Pages that have neither load nothing of it. What the page loads is made once for each state of the
 code and the zoo, and kept in `_build/.lab`.
 """
@@ -56,21 +57,25 @@ def _of(app) -> Path:
 
 
 class Lab(Directive):
-    """The whole Lab: as it opens, recorded, and the tasks. Scripts bring it to life."""
+    """The Lab as it opens, recorded. Scripts bring it to life."""
+
+    optional_arguments = 1  # the kind of a figure; without it, the whole Lab and its tasks
 
     def run(self):
         """Return the page's markup."""
+        kinds = self.arguments
+        content = figure(kinds[0])._repr_html_() if kinds else self._whole()
+        return [nodes.raw("", content, format="html")]
+
+    def _whole(self):
         app = self.state.document.settings.env.app
         steps = json.loads((_of(app) / "lab.json").read_text(encoding="utf-8"))["steps"]
-        recorded = figure("both")
-        still = recorded.still()
         tasks = "".join(map(_task, steps))
-        content = (
+        return (
             f'<div class="lab" data-lab="page">'
-            f'<div class="lab-still">{still}<p>{ASLEEP}</p></div>'
+            f'<div class="lab-still">{figure("both").still()}<p>{ASLEEP}</p></div>'
             f'<ol class="lab-steps">{tasks}</ol></div>'
         )
-        return [nodes.raw("", content, format="html")]
 
 
 def _task(step: dict) -> str:

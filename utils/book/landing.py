@@ -2,16 +2,19 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 from bs4 import Tag
 
-LANDING, LAB, CLAIMS = "chapters/index", "chapters/lab", "chapters/6_claims"
+from .lighter import thumbnail
+
+LANDING, CLAIMS = "chapters/index", "chapters/6_claims"
 CHAPTER = re.compile(r"chapters/\d\w*$")
 MINUTES = re.compile(r"\bAbout (\d+ minutes to read, [^.;]+ to run)[.;]")
 
 
 def fill(site) -> None:
-    """Fill what the landing page leaves open: the Lab, a card for each chapter, what was found.
+    """Fill what the landing page leaves open: a card for each chapter, what was found.
 
     Args:
         site: A `finish.Site`; what it lacks is left out.
@@ -27,10 +30,6 @@ def fill(site) -> None:
             places["chapter-cards"].append(_card(page, site.pages[name]))
     if "found" in places and CLAIMS in site.pages:
         places["found"].string = found(site.pages[CLAIMS].html.select(".claim-card"))
-    if "the-lab" in places and LAB in site.pages:
-        link = page.html.new_tag("a", href=page.to(f"{LAB}.html"), attrs={"class": "door"})
-        link.string = "Try it: the networks run in your browser"
-        places["the-lab"].append(link)
     page.file.write_text(str(page.html), encoding="utf-8")
 
 
@@ -48,12 +47,16 @@ def found(cards: list[Tag]) -> str:
         rungs = card["data-rungs"].split("|")
         if "objects" in rungs:
             verdicts[card] = card["data-verdicts"].split("|")[rungs.index("objects")]
-    count = Counter(verdicts.values())
-    words = ("supported", "not supported", "mixed", "undecided", "not tested here")
-    counted = ", ".join(f"{count[word]} {word}" for word in words if count[word])
+    counted = _counted(verdicts.values())
     names = [_says(card) for card, verdict in verdicts.items() if verdict == "supported"]
     stands = f" Supported: {'; '.join(names)}." if names else ""
     return f"Of {len(verdicts)} claims that concern the generated objects: {counted}.{stands}"
+
+
+def _counted(verdicts: Iterable[str]) -> str:
+    count = Counter(verdicts)
+    words = ("supported", "not supported", "mixed", "undecided", "not tested here")
+    return ", ".join(f"{count[word]} {word}" for word in words if count[word])
 
 
 def _says(card: Tag) -> str:
@@ -72,12 +75,10 @@ def _card(page, chapter) -> Tag:
     html, article = page.html, chapter.html.select_one("article.bd-article")
     card = html.new_tag("li", attrs={"class": "chapter-card"})
     title = article.h1.get_text().rstrip("#")
-    if picture := article.find("img"):
-        image = html.new_tag("img", src=page.to(chapter.path(picture["src"])), alt="")
-        image.attrs |= {"loading": "lazy"} | {
-            key: picture[key] for key in ("width", "height") if picture.has_attr(key)
-        }
-        card.append(image)
+    if picture := article.select_one("img:not([src^='data:'])"):  # no recorded figure of the Lab
+        small, (width, height) = thumbnail(chapter.path(picture["src"]))
+        size = {"loading": "lazy", "width": width, "height": height}
+        card.append(html.new_tag("img", src=page.to(small), alt="", attrs=size))
     heading = html.new_tag("h3")
     link = html.new_tag("a", href=page.to(f"{chapter.name}.html"))
     link.string = title
@@ -98,16 +99,21 @@ def _minutes(article: Tag) -> str:
 
 
 def _verdicts(page, chapter) -> Tag | None:
-    """The claims that a chapter shows and their verdicts, each a link to its card."""
+    """The claims that a chapter shows: their verdicts counted, and each as a link to its card."""
     claims = page.site.pages.get(CLAIMS)
-    if claims is None:
+    if claims is None or chapter.name == CLAIMS:
         return None
-    row = page.html.new_tag("p", attrs={"class": "verdicts"})
+    verdicts = {}
     for card in claims.html.select(".claim-card"):
-        shown = {claims.path(link["href"]) for link in card.select("a[href]")}
-        if chapter.file not in shown or chapter.name == CLAIMS:
-            continue
-        link = page.html.new_tag("a", href=f"{page.to(f'{CLAIMS}.html')}#{card['id']}")
-        link.string = f"{_says(card)}: {card['data-verdicts'].split('|')[0]}"
-        row.extend([link, " "])
-    return row if row.contents else None
+        if chapter.file in {claims.path(link["href"]) for link in card.select("a[href]")}:
+            link = page.html.new_tag("a", href=f"{page.to(f'{CLAIMS}.html')}#{card['id']}")
+            verdicts[link] = card["data-verdicts"].split("|")[0]
+            link.string = f"{_says(card)}: {verdicts[link]}"
+    if not verdicts:
+        return None
+    fold = page.html.new_tag("details", attrs={"class": "verdicts"})
+    summary = page.html.new_tag("summary")
+    noun = "claim" if len(verdicts) == 1 else "claims"
+    summary.string = f"{len(verdicts)} {noun}: {_counted(verdicts.values())}"
+    fold.extend([summary, *verdicts])
+    return fold

@@ -10,6 +10,7 @@ from PIL import Image
 UNUSED = re.compile(r"/fontawesome\.js|searchtools\.js|language_data\.js|searchindex\.js")
 PHOTOGRAPHIC = 20_000  # colours from which a picture is stored with a loss that nobody sees
 QUALITY = 85
+THUMBNAIL = 480, 240  # pixels, at most
 
 
 def mend(page) -> None:
@@ -49,3 +50,22 @@ def as_webp(file: Path) -> tuple[Path, tuple[int, int]]:
     unused = file if small.stat().st_size < file.stat().st_size else small
     unused.unlink()
     return (small if unused == file else file), size
+
+
+@cache
+def thumbnail(file: Path) -> tuple[Path, tuple[int, int]]:
+    """A small WebP of a picture, next to it.
+
+    Args:
+        file: Of the picture.
+
+    Returns:
+        The small file, and its width and height.
+    """
+    small = file.with_name(f"{file.stem}-small.webp")
+    with Image.open(file) as picture:
+        mode = "RGBA" if picture.has_transparency_data else "RGB"
+        picture = picture.convert(mode)
+    picture.thumbnail(THUMBNAIL)
+    picture.save(small, quality=60, method=4)
+    return small, picture.size

@@ -8,6 +8,12 @@ import { Removal } from "./removal.js";
 import { format } from "./state.js";
 
 const KINDS = {
+  teaser: (session) => [
+    new Asking(session, null),
+    new Choice(session),
+    bothAnswers(session),
+    new Attention(session),
+  ],
   both: (session) => [new Picture(), bothAnswers(session), new Choice(session)],
   attention: (session) => [new Asking(session), new Attention(session)],
   ablation: (session) => [new Removal(session)],

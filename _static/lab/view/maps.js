@@ -51,7 +51,8 @@ const mostOf = (maps) => Math.max(...maps.flat().map((map) => Math.max(...map)))
 
 /** The plain picture, whose patches can be pointed at to see what they attend to. */
 export class Asking {
-  constructor(session) {
+  /** `below` is what leads to other pictures. */
+  constructor(session, below = h("p", { class: "lab-row" }, another(session))) {
     const { side } = session.about.networks.vit;
     this.canvas = largeSheet();
     const enter = (index) => this.point(session, index + 1);
@@ -76,7 +77,7 @@ export class Asking {
       {},
       this.stage,
       h("figcaption", {}, this.text, " ", this.whole),
-      h("p", { class: "lab-row" }, another(session)),
+      below,
     );
   }
 

@@ -11,6 +11,8 @@ import { KINDS } from "./words.js";
 
 const SIDES = Object.entries(KINDS).map(([role, name]) => ({ role, name }));
 
+const ALWAYS = ["shown", "said", "link"]; // are open on a phone as well
+
 const UNLIKE =
   "Unlike the pictures that the networks learned from: their answers mean little here.";
 
@@ -18,11 +20,9 @@ const UNLIKE =
 export function bothAnswers(session) {
   const answers = new Answers(session.about, "What both networks say, class by class", SIDES);
   const warning = h("p", { class: "lab-warning" });
-  const update = ({ seen, awake, about, unusual }) => {
-    answers.fill(
-      ...SIDES.map(({ role }) => seen[role]?.probabilities ?? (awake ? null : about.first[role])),
-    );
-    say(warning, unusual ? UNLIKE : "");
+  const update = (session) => {
+    answers.fill(...SIDES.map(({ role }) => session.probabilities(role)));
+    say(warning, session.unusual ? UNLIKE : "");
   };
   return { element: h("div", {}, answers.element, warning), update };
 }
@@ -40,6 +40,12 @@ export function news() {
   return { element: h("div", { class: "lab-news" }, message, spoken), update };
 }
 
+/** The part of the page that an address is about. */
+function partOf(address) {
+  const asked = new URLSearchParams(address);
+  return asked.has("order") ? "gone" : asked.has("patch") ? "looks" : "shown";
+}
+
 export function page(session, steps) {
   const picture = new Picture();
   const views = {
@@ -53,8 +59,12 @@ export function page(session, steps) {
     removal: new Removal(session),
     curve: new Curve(session),
   };
-  const part = (name, title, ...content) =>
-    h("section", { class: `lab-part lab-${name}` }, h("h2", { tabindex: -1 }, title), ...content);
+  const roomy = matchMedia("(min-width: 48rem)").matches;
+  const part = (name, title, ...content) => {
+    const open = roomy || ALWAYS.includes(name);
+    const summary = h("summary", {}, h("h2", {}, title));
+    return h("details", { class: `lab-part lab-${name}`, open }, summary, ...content);
+  };
   const stage = h(
     "div",
     { class: "lab-stage" },
@@ -77,14 +87,21 @@ export function page(session, steps) {
     part("link", "Keep it", link(session)),
   );
   session.show(...Object.values(views));
+  const open = (address) => {
+    const place = stage.querySelector(`.lab-${partOf(address)}`);
+    place.open = true;
+    return place;
+  };
+  open(location.hash.slice(1));
+  addEventListener("hashchange", () => open(location.hash.slice(1)));
   steps.addEventListener("click", ({ target }) => {
     const way = target.closest("a");
     if (!way) return;
-    if (way.hash === location.hash) session.follow(way.hash.slice(1));
-    const asked = new URLSearchParams(way.hash.slice(1));
-    const name = asked.has("order") ? "gone" : asked.has("patch") ? "looks" : "shown";
-    stage.querySelector(`.lab-${name} > h2`).focus({ preventScroll: true });
-    stage.querySelector(`.lab-${name}`).scrollIntoView();
+    const address = way.hash.slice(1);
+    if (way.hash === location.hash) session.follow(address);
+    const place = open(address);
+    place.querySelector("summary").focus({ preventScroll: true });
+    place.scrollIntoView();
   });
   return stage;
 }

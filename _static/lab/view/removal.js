@@ -94,7 +94,7 @@ export class Removal {
   }
 
   update(session) {
-    const { state, about, seen, ablated } = session;
+    const { state, about, ablated } = session;
     const { net: role } = state;
     const { n, noun, step } = units(state, about);
     this.net.choose(role);
@@ -117,7 +117,7 @@ export class Removal {
       { name: "intact", role },
       { name: "after", role },
     ]);
-    const intact = seen[role]?.probabilities ?? (session.awake ? null : about.first[role]);
+    const intact = session.probabilities(role);
     this.answers.fill(intact, ablated?.probabilities ?? (isAblation(state) ? null : intact));
     this.report(session, intact);
   }

@@ -7,7 +7,7 @@ import { strokesOn } from "./brush.js";
 import { bytesOf, numbersOf } from "./paint.js";
 import { spriteOf } from "./sprites.js";
 import { isAblation, opening, parse, units } from "./state.js";
-import { KINDS, article, nats, percent } from "./words.js";
+import { sentence } from "./words.js";
 
 const ROLES = ["vit", "cnn"];
 const UNUSUAL = 0.99; // of the usual pictures are nearer to what is usual
@@ -85,6 +85,11 @@ export class Session {
     }
   }
 
+  /** What a network says of the picture that is shown; null where that is not known yet. */
+  probabilities(role) {
+    return this.seen[role]?.probabilities ?? (this.awake ? null : this.about.first[role]);
+  }
+
   say(message) {
     this.message = message;
     this.update();
@@ -112,7 +117,7 @@ export class Session {
       const { share } = unlike(picture, this.about.usual);
       const seen = Object.fromEntries(ROLES.map((role, i) => [role, found[i]]));
       Object.assign(this, next, { seen, ablated, unusual: share >= UNUSUAL });
-      this.spoken = this.sentence();
+      this.spoken = sentence(this);
       this.update();
     } catch (error) {
       if (error.name !== "AbortError") this.say(error.message);
@@ -225,40 +230,7 @@ export class Session {
     this.curve?.stop.abort();
     if (forget) this.curve = null;
   }
-
-  /** What the networks say, in words. */
-  sentence() {
-    const { about, seen, ablated, state } = this;
-    const says = (found) =>
-      `${about.shapes[found.answer]}, ${percent(found.probabilities[found.answer])}`;
-    const intact = ROLES.filter((role) => seen[role]);
-    const words = intact.map((role) => `The ${KINDS[role]} says ${says(seen[role])}.`);
-    if (ablated)
-      words.push(
-        `After the ablation the ${KINDS[state.net]} says ${says(ablated)}; KL ${nats(ablated.kl)}.`,
-      );
-    if (this.unusual) words.push(UNLIKE);
-    return words.join(" ");
-  }
-
-  /** What the picture is, in words. */
-  title() {
-    const { source, strokes } = this.state;
-    const { shapes, textures, pictures } = this.about;
-    const drawn = strokes ? ", drawn on" : "";
-    if (source.kind === "own") return `Your picture${drawn}`;
-    if (source.kind === "blank") return strokes ? "Your drawing" : "An empty sheet";
-    if (source.kind === "mix")
-      return `${capital(article(shapes[source.shape]))} of ${textures[source.texture]}${drawn}`;
-    const [number, label, shape, texture] = pictures.find(([known]) => known === source.number);
-    const cues = `${article(shapes[shape])} of ${textures[texture]}`;
-    const odd = shape === label && texture === label ? "" : `, labelled ${shapes[label]}`;
-    return `Picture ${number}: ${cues}${odd}${drawn}`;
-  }
 }
-
-const UNLIKE =
-  "This picture is unlike those that the networks learned from: their answers mean little.";
 
 const NO_WORKER =
   "This browser gives the Lab no thread of its own: the page may halt while the networks compute.";
@@ -266,7 +238,6 @@ const NO_WORKER =
 const RANKS = [0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 60, 64]; // of 64
 const DRAWS = 4; // of random orders
 
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const largest = (numbers) => numbers.indexOf(Math.max(...numbers));
 
 export function softmax(logits) {

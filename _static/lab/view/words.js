@@ -1,10 +1,10 @@
-// How things are called.
+// How things are called, and what is said of them.
 
 export const KINDS = { vit: "ViT", cnn: "ResNet" };
 
 export const percent = (share) => {
-  if (share > 0.995 && share < 1) return "> 99 %";
-  return share > 0 && share < 0.005 ? "< 1 %" : `${Math.round(100 * share)} %`;
+  if (share > 0.995 && share < 1) return "> 99\u00a0%";
+  return share > 0 && share < 0.005 ? "< 1\u00a0%" : `${Math.round(100 * share)}\u00a0%`;
 };
 
 export const nats = (number) => `${minus(number.toFixed(Math.abs(number) < 0.1 ? 3 : 2))} nats`;
@@ -25,3 +25,43 @@ export function layerName(name) {
 /** A patch, counted from 1, by its place. */
 export const placeName = (patch, side) =>
   `row ${Math.ceil(patch / side)}, column ${((patch - 1) % side) + 1}`;
+
+/** The class that probabilities favour, and how much of them it has. */
+export function says(probabilities, { shapes }) {
+  const most = Math.max(...probabilities);
+  return `${shapes[probabilities.indexOf(most)]}, ${percent(most)}`;
+}
+
+/** What the picture of a session is. */
+export function title({ state, about }) {
+  const { source, strokes } = state;
+  const { shapes, textures, pictures } = about;
+  const drawn = strokes ? ", drawn on" : "";
+  if (source.kind === "own") return `Your picture${drawn}`;
+  if (source.kind === "blank") return strokes ? "Your drawing" : "An empty sheet";
+  if (source.kind === "mix")
+    return `${capital(article(shapes[source.shape]))} of ${textures[source.texture]}${drawn}`;
+  const [number, label, shape, texture] = pictures.find(([known]) => known === source.number);
+  const cues = `${article(shapes[shape])} of ${textures[texture]}`;
+  const odd = shape === label && texture === label ? "" : `, labelled ${shapes[label]}`;
+  return `Picture ${number}: ${cues}${odd}${drawn}`;
+}
+
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
+/** What the networks of a session say. */
+export function sentence({ about, seen, ablated, state, unusual }) {
+  const words = Object.keys(KINDS)
+    .filter((role) => seen[role])
+    .map((role) => `The ${KINDS[role]} says ${says(seen[role].probabilities, about)}.`);
+  if (ablated)
+    words.push(
+      `After the ablation the ${KINDS[state.net]} says ${says(ablated.probabilities, about)}; ` +
+        `KL ${nats(ablated.kl)}.`,
+    );
+  if (unusual)
+    words.push(
+      "This picture is unlike those that the networks learned from: their answers mean little.",
+    );
+  return words.join(" ");
+}
