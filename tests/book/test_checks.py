@@ -152,3 +152,21 @@ def test_a_check_that_is_not_graded_only_asks_for_an_answer_of_the_right_kind():
     assert received.verdict(3).points == 0
     assert received.verdict("three").state == WRONG
     assert received.verdict(...).state == UNANSWERED
+
+
+def test_a_check_that_is_not_graded_knows_a_stub_of_a_function_without_calling_it():
+    @exercise("1.8", points=2, graded=False)
+    def received(answer: Callable[..., float]):
+        """Takes any function."""
+
+    def stub(a, b):
+        """Adds."""
+        return ...
+
+    def two(a):
+        return ..., ...  # both of them
+
+    for untouched in (stub, two, lambda a: ...):
+        assert received.verdict(untouched).state == UNANSWERED
+    for answer in (lambda a: a[..., 0], lambda a: 5, lambda a: (a, ...), len, np.add):
+        assert received.verdict(answer).state == RECEIVED

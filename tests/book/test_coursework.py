@@ -132,6 +132,16 @@ def test_each_student_has_values_that_only_who_knows_the_secret_can_tell():
     assert "variants" not in json.dumps(edition)
 
 
+@pytest.mark.slow
+def test_a_students_edition_runs_from_top_to_bottom_and_asks_for_every_answer():
+    chapter = read()
+    edition = coursework.executed(coursework.student_edition(chapter))
+    checks = [cell for cell in edition.cells if "check" in grading.tags(cell)]
+    said = ["".join(output["text"] for output in cell.outputs) for cell in checks]
+    numbers = [each.number for each in grading.exercises(chapter)]
+    assert said == [f"Exercise {number}: not answered yet.\n" for number in numbers]
+
+
 @forks
 @pytest.mark.slow
 def test_submissions_become_a_table_that_leaves_none_out(tmp_path):

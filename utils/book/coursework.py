@@ -219,7 +219,7 @@ def _points(text) -> str:
 
 
 def executed(notebook):
-    """A notebook with its outputs, run where the chapters are."""
+    """A notebook with its outputs, which it gets in place, run where the chapters are."""
     from nbclient import NotebookClient
 
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": CHAPTERS}})
@@ -337,7 +337,8 @@ def make(
         out: Folder: student/, instructor/, autograder/ and exercises.csv.
         students: Where given, each has a folder in student/ with values of their own.
         secret: Of the course; needed with students.
-        run: Whether the editions have their figures, for which they are run.
+        run: Whether the editions have their figures, for which each chapter is run once: what
+            students' values change has no outputs.
         packages: Whether there are autograders.
 
     Raises:
@@ -350,12 +351,13 @@ def make(
     rows = []
     for path in tqdm(chapters, "chapters", disable=None):
         notebook = nbformat.read(path, as_version=4)
-        done = executed if run else (lambda edition: edition)
-        _write(done(instructor_edition(notebook)), out / "instructor" / path.name)
+        if run:
+            executed(notebook)
+        _write(instructor_edition(notebook), out / "instructor" / path.name)
         for student in students or [""]:
             given = values_of(notebook, student, secret) if student else None
             edition = student_edition(notebook, given, student)
-            _write(done(edition), out / "student" / student / path.name)
+            _write(edition, out / "student" / student / path.name)
         if packages:
             autograder(path, out / "autograder" / f"{path.stem}.zip", secret)
         rows += [dict(chapter=path.stem, **row) for row in table(notebook)]
