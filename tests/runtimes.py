@@ -19,11 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = ("1_introduction", "3_attention_sparsity")
 KERNEL = ("ipykernel", "nbclient", "nbformat", "pip")  # what runs a notebook
 # Root writes wherever it likes, unless it gives that up.
-LIKE_ANYBODY = (
-    ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    if hasattr(os, "geteuid") and not os.geteuid()
-    else []
-)
+SETPRIV = shutil.which("setpriv") if hasattr(os, "geteuid") and not os.geteuid() else None
+LIKE_ANYBODY = [SETPRIV, "--bounding-set=-dac_override,-dac_read_search"] if SETPRIV else []
 RUN = """
 import sys, nbformat, nbclient
 notebook = nbformat.read(sys.argv[1], as_version=4)
