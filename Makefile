@@ -1,9 +1,12 @@
 # Two commands make the book and check it; both set up `.venv` themselves.
 PYTHON := .venv/bin/python
-WANTED := $(shell cat pyproject.toml requirements.txt constraints.txt | cksum | cut -d' ' -f1)
-INSTALLED := .venv/installed-$(WANTED)
+# The stamp's name carries a checksum of what is asked for and of what is there, so that a change
+# of either installs again.
+STAMP = .venv/installed-$$({ cat pyproject.toml requirements.txt constraints.txt; $(PYTHON) -V; \
+	LC_ALL=C ls -d .venv/lib/*/site-packages/*.dist-info; } 2>/dev/null | cksum | cut -d' ' -f1)
+INSTALLED := $(shell echo $(STAMP))
 
-.PHONY: help book test test-quick test-faults test-lowest test-runtime lint lab coursework release links serve bench clean env
+.PHONY: help book test test-quick test-faults test-lowest test-runtime lint lab coursework release links serve bench clean env lock
 
 help:
 	@echo "make book         render the book into _build/html (quick when nothing changed)"
@@ -19,6 +22,7 @@ help:
 	@echo "make test-faults  try a catalogue of faults and print how each was answered"
 	@echo "make test-lowest  run unit tests and a chapter with the oldest versions allowed"
 	@echo "make bench        what reading and ablating costs, as a ratio to running a network"
+	@echo "make lock         write constraints.txt: all versions, and the hashes of their files"
 	@echo "make clean        remove what was rendered, with all executed cells"
 	@echo "The first of them sets up the Python environment in .venv; the others find it ready."
 
@@ -58,7 +62,6 @@ lint: $(INSTALLED)
 	@$(PYTHON) -m mypy
 
 lab: $(INSTALLED)
-	@$(PYTHON) -m uv pip install --quiet --python $(PYTHON) -c constraints.txt -e ".[lab]"
 	@echo "Opening the chapters in JupyterLab; Ctrl-C here ends it."
 	@$(PYTHON) -m jupyterlab --notebook-dir . chapters/1_introduction.ipynb
 
@@ -85,7 +88,13 @@ clean:
 
 env: $(INSTALLED)
 
-# The stamp's name carries a checksum of what was asked for, so a change asks for a new one.
+# What is in constraints.txt stays as long as it fits; UPGRADE=--upgrade takes the newest versions.
+lock:
+	@[ -x $(PYTHON) ] || $(MAKE) env
+	@$(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-emit-package seeing-sparsely --custom-compile-command "make lock" \
+		$(UPGRADE) requirements.txt -o constraints.txt
+
 $(INSTALLED):
 	@found=; if ! $(PYTHON) -c "" 2>/dev/null; then \
 		for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -104,11 +113,16 @@ $(INSTALLED):
 			rm -rf .venv; exit 1; }; \
 	fi
 	@echo "Installing what the book needs into .venv (about 6 GB with PyTorch on Linux)."
-	@if $(PYTHON) -m pip install --quiet --constraint constraints.txt uv; then \
+	@if sed -n '/^uv==/,/[^\]$$/p' constraints.txt | \
+		$(PYTHON) -m pip install --quiet --requirement /dev/stdin; then \
 		$(PYTHON) -m uv pip install --quiet --compile-bytecode --python $(PYTHON) \
-			-c constraints.txt -b constraints.txt -r requirements.txt; \
+			-c constraints.txt -b constraints.txt -r requirements.txt \
+			$(if $(UV_TORCH_BACKEND),--no-verify-hashes); \
 	else \
 		echo "uv could not be installed; going on with pip, which takes some minutes."; \
-		$(PYTHON) -m pip install --quiet -c constraints.txt -r requirements.txt; \
-	fi
-	@rm -f .venv/installed-* && touch $@
+		$(PYTHON) -m pip install --quiet -r constraints.txt && \
+		$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .; \
+	fi || { \
+		echo "The installation stopped, and why is said above. If the package index cannot be" \
+			"reached, check the network, then try again: what is installed stays."; exit 1; }
+	@rm -f .venv/installed-* && touch $(STAMP)
