@@ -13,7 +13,7 @@ import nbformat
 import pytest
 import torch
 
-from utils.book import coursework, grading
+from utils.book import coursework, grading, launch
 from utils.book.exercises import RECEIVED, UNANSWERED
 
 CHAPTER = coursework.CHAPTERS / "3_attention_sparsity.ipynb"
@@ -216,6 +216,15 @@ def test_otter_grades_as_the_book_does(tmp_path):
             for each in grading.exercises(chapter)
         }
         assert scores == {key: (share * of, of) for key, of in expected.items()}
+
+
+def test_editions_fetch_the_commit_that_they_were_made_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPOSITORY_URL", "https://github.com/a/fork")
+    coursework.make([CHAPTER], tmp_path, ["ada"], "secret", run=False, packages=False)
+    line = f'URL, VERSION = "https://github.com/a/fork", "{launch.revision(coursework.ROOT)}"'
+    for edition in ("student/ada", "instructor"):
+        made = read(tmp_path / edition / CHAPTER.name)
+        assert line in next(cell.source for cell in made.cells if cell.cell_type == "code")
 
 
 def test_the_command_says_in_a_sentence_what_it_cannot_do(tmp_path, capsys):

@@ -29,10 +29,9 @@ from typing import Any
 import nbformat
 from tqdm import tqdm
 
-from . import grading
+from . import grading, launch
 from .citations import written_out
 from .exercises import RIGHT
-from .launch import LINK
 from .runtime import ROOT, version
 
 CHAPTERS = ROOT / "chapters"
@@ -150,7 +149,7 @@ def student_edition(notebook, given: dict[str, dict[str, Any]] | None = None, st
         for key in PRIVATE:
             cell.metadata.pop(key, None)
         if cell.cell_type == "markdown":
-            cell.source = LINK.sub(r"\1 of the book", cell.source)
+            cell.source = launch.LINK.sub(r"\1 of the book", cell.source)
     edition.metadata[ABOUT] = {"student": student, "version": version()}
     return written_out(edition, ROOT / "references.bib")
 
@@ -348,9 +347,12 @@ def make(
         raise ValueError(
             "Values of their own need a secret: give --secret, a file with some words."
         )
-    rows = []
+    rows, found = [], launch.published(ROOT)  # what an edition fetches outside a checkout
     for path in tqdm(chapters, "chapters", disable=None):
-        notebook = nbformat.read(path, as_version=4)
+        text = path.read_text(encoding="utf-8")
+        if found:
+            text = launch.launched(text, *found)
+        notebook = nbformat.reads(text, as_version=4)
         if run:
             executed(notebook)
         _write(instructor_edition(notebook), out / "instructor" / path.name)
