@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import subprocess
 
 import pytest
 from filelock import FileLock
@@ -114,6 +115,27 @@ def test_cells_run_again_only_when_what_they_read_has_changed(book, capfd):
     (book / "zoo/number").write_text("6", encoding="utf-8")
     assert build.build(book) == 0
     assert "quotient 2.0" in _page(book)
+
+
+@pytest.mark.slow
+def test_pages_open_the_notebooks_of_where_they_are_published_and_none_of_nowhere(
+    book, monkeypatch
+):
+    launched = book / "_build/launch/chapters/1_division.ipynb"
+    monkeypatch.delenv("REPOSITORY_URL", raising=False)
+    assert build.build(book) == 0
+    assert "colab" not in _page(book)
+    assert "github.com" not in _page(book)
+    assert not launched.exists()
+
+    git = ["git", "-C", str(book), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "chapters"], ["commit", "-qm", "Book"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setenv("REPOSITORY_URL", "https://github.com/a/fork")
+    assert build.build(book) == 0
+    there = "https://colab.research.google.com/github/a/fork/blob/launch/chapters/1_division.ipynb"
+    assert there in _page(book)
+    assert launched.is_file()
 
 
 def test_vendored_scripts_are_as_their_list_of_hashes_says():

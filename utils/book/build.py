@@ -59,9 +59,12 @@ def fingerprint(root, names):
 def is_current(root=ROOT):
     """Return whether the rendered pages were made from the files as they are now."""
     rendered = _read(root / "_build/rendered-from")
-    return (root / "_build/html/index.html").is_file() and rendered == fingerprint(
-        root, CELL_SOURCES + PAGE_SOURCES
-    )
+    return (root / "_build/html/index.html").is_file() and rendered == _sources(root)
+
+
+def _sources(root):
+    """What pages are made from: files, and the address that their buttons lead to."""
+    return fingerprint(root, CELL_SOURCES + PAGE_SOURCES) + (launch.repository(root) or "")
 
 
 def build(root=ROOT):
@@ -82,7 +85,7 @@ def _build(root):
         print(index)
         return 0
     cells = fingerprint(root, CELL_SOURCES)
-    sources = fingerprint(root, CELL_SOURCES + PAGE_SOURCES)
+    sources = _sources(root)
     _clear(root / "_build", keep_cache=_read(root / "_build/executed-with") == cells)
     (root / "_build/executed-with").write_text(cells, encoding="utf-8")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]

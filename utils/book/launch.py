@@ -38,6 +38,19 @@ def revision(root: Path) -> str | None:
     return _git(root, "rev-parse", "HEAD") or None
 
 
+def published(root: Path) -> tuple[str, str] | None:
+    """Where a checkout can be fetched from.
+
+    Args:
+        root: Of a checkout.
+
+    Returns:
+        The address and the commit; None without either.
+    """
+    url, version = repository(root), revision(root)
+    return (url, version) if url and version else None
+
+
 def launched(notebook: str, url: str, version: str) -> str:
     """A notebook whose set-up cell fetches one version of the book from one address.
 
@@ -81,9 +94,9 @@ def write(root: Path, built: Path) -> list[Path]:
     Returns:
         The files; none where the book is published nowhere.
     """
-    url, version = repository(root), revision(root)
-    if not (url and version):
+    if not (found := published(root)):
         return []
+    url, version = found
     written = []
     for notebook in sorted((root / "chapters").glob("*.ipynb")):
         text = launched(notebook.read_text(encoding="utf-8"), url, version)

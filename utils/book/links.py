@@ -102,9 +102,9 @@ def source(root: Path, name: str) -> str | None:
     Returns:
         The address of its first line; None for what has no lines, and a book that is not published.
     """
-    url, version = launch.repository(root), launch.revision(root)
-    if not (url and version):
+    if not (published := launch.published(root)):
         return None
+    url, version = published
     parts = name.split(".")
     for end in range(len(parts) - 1, 0, -1):
         try:

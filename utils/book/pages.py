@@ -19,8 +19,8 @@ def _load_scripts_by_name_only(app, config):
 
 def _launch_what_is_published(app, config):
     theme = config.html_theme_options
-    if url := launch.repository(Path(app.confdir)):
-        theme |= {"repository_url": url, "repository_branch": launch.BRANCH}
+    if published := launch.published(Path(app.confdir)):
+        theme |= {"repository_url": published[0], "repository_branch": launch.BRANCH}
     else:
         theme |= {"launch_buttons": {}, "use_repository_button": False, "use_issues_button": False}
 
