@@ -193,6 +193,39 @@ def test_the_buttons_of_the_theme_are_allowed_by_what_they_do(page):
     assert "'self' 'unsafe-hashes' 'sha256-" in made.html.select_one("meta")["content"]
 
 
+def test_the_first_call_of_a_function_in_open_code_leads_to_the_reference(page):
+    entry = "utils.measures.sparsity.gini"
+    page(f"<dl class='py'><dt id='{entry}'>gini</dt></dl>", links.REFERENCE)
+    call = (
+        "<div class='cell_input'><pre>\n<span class='n'>a</span> <span class='o'>=</span> "
+        "<span class='n'>sparsity</span><span class='o'>.</span><span class='n'>gini</span>"
+        "<span class='p'>(</span><span class='n'>{0}</span><span class='p'>)</span>\n"
+        "<span class='n'>mine</span><span class='o'>.</span><span class='n'>gini</span>"
+        "<span class='p'>()</span></pre></div>"
+    )
+    folded = f"<div class='cell'><details>{call.format('b')}</details></div>"
+    shown = "".join(f"<div class='cell'>{call.format(word)}</div>" for word in "cd")
+    made = page(folded + shown)
+    links.mend(made)
+    (link,) = made.html.select("a.to-name")
+    assert link["href"] == f"appendix_reference.html#{entry}"
+    assert link.get_text() == "gini"
+    assert link.find_parent("pre").find_all("span")[-4].get_text() == "mine"
+    assert "c" in link.find_parent("pre").get_text()
+
+
+def test_a_function_that_the_page_defines_is_its_own(page):
+    page("<dl class='py'><dt id='utils.measures.sparsity.gini'>gini</dt></dl>", links.REFERENCE)
+    made = page(
+        "<div class='cell'><div class='cell_input'><pre><span class='k'>def</span> "
+        "<span class='nf'>gini</span><span class='p'>(</span><span class='n'>x</span>"
+        "<span class='p'>):</span>\n<span class='n'>gini</span><span class='p'>(</span>"
+        "</pre></div></div>"
+    )
+    links.mend(made)
+    assert made.html.select("a.to-name") == []
+
+
 def test_what_was_found_is_counted_on_the_generated_objects():
     html = "".join(
         f"<section class='claim-card' data-rungs='{rungs}' data-verdicts='{verdicts}'>"

@@ -22,7 +22,7 @@ def mend(page) -> None:
     Args:
         page: A `finish.Page`. Links of outputs lead to pages, where in Jupyter they lead to
             notebooks; the first italics of a term lead to the glossary, and the first mention of
-            a function to the reference.
+            a function to the reference, in the text and in the code that is not folded.
     """
     article = page.html.select_one("article.bd-article")
     if page.name == REFERENCE:
@@ -48,6 +48,28 @@ def mend(page) -> None:
         if target and target not in seen:
             seen.add(target)
             _lead(page, code, f"{page.to(f'{REFERENCE}.html')}#{target}", "name")
+    own = {name.get_text() for name in article.select(".cell_input .nf")}  # that the page defines
+    seen.clear()
+    for cell in article.select("div.cell > div.cell_input pre"):
+        for name, token in _calls(cell):
+            target = names.get(name)
+            if target and name not in own and target not in seen:
+                seen.add(target)
+                _lead(page, token, f"{page.to(f'{REFERENCE}.html')}#{target}", "name")
+
+
+def _calls(code: Tag) -> list[tuple[str, Tag]]:
+    """What a cell calls, as `sparsity.gini`, and the last word of it."""
+    tokens, found = list(code.children), []
+    words = [token.get_text() for token in tokens]
+    for at, token in enumerate(tokens[:-1]):
+        named = isinstance(token, Tag) and token.get_attribute_list("class") == ["n"]
+        if named and words[at + 1].startswith("("):
+            start = at
+            while start >= 2 and words[start - 1] == ".":
+                start -= 2
+            found.append(("".join(words[start : at + 1]), token))
+    return found
 
 
 @cache
