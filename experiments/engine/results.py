@@ -233,7 +233,8 @@ class Results:
         self._held.close()
 
     def holds(self, condition: str, weights: str | None) -> bool:
-        """Whether a condition is finished; OtherConfiguration if it was with other weights.
+        """Whether a condition is finished; OtherConfiguration if it was with other weights, or
+        another recording.
 
         weights : as in its record; None for random ones, and for those that are not on this machine
         """
@@ -243,9 +244,9 @@ class Results:
         unknown = weights is None or (there is None and self._old)
         if there != weights and not unknown:
             raise OtherConfiguration(
-                f"{self.file} holds {condition} measured with other weights ({there} there and "
-                f"{weights} here): write to another file, or move it and its .json away to start "
-                "again."
+                f"{self.file} holds {condition} measured with other weights or recordings ({there} "
+                f"there and {weights} here): write to another file, or move it and its .json "
+                "away to start again."
             )
         return True
 
@@ -253,9 +254,9 @@ class Results:
         """Put a finished condition on the disk: its rows, floats to DIGITS significant digits, and
         what is known about their making.
 
-        `record` says at least which "weights" were measured (a hash, or None for random ones) and
-        which images were "damaged". Raises NotWritten if it fails; what was finished before is then
-        unharmed.
+        `record` says at least which "weights" were measured (a hash, of recordings too, or None for
+        random ones) and which images were "damaged". Raises NotWritten if it fails; what was
+        finished before is then unharmed.
         """
         rows = [{"condition": condition, **_rounded(row)} for row in rows]
         lines = _lines(self.columns, rows)

@@ -1,6 +1,7 @@
 """The sparseness of recorded responses of V1, in the same measures as that of the networks."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -37,10 +38,19 @@ def mouse(region: int) -> Iterator[dict]:
     yield {"quantity": "half_peak_fraction", "over": "cells", **_summary(halves.lifetime)}
 
 
+ANIMALS = {"macaque A": "A", "macaque B": "B", "mouse region 1": 1, "mouse region 2": 2}
 RECORDINGS: dict[str, Callable[[], Iterator[dict]]] = {
-    **{f"macaque {monkey}": lambda monkey=monkey: macaque(monkey) for monkey in "AB"},
-    **{f"mouse region {region}": lambda region=region: mouse(region) for region in (1, 2)},
+    name: partial(mouse if isinstance(animal, int) else macaque, animal)
+    for name, animal in ANIMALS.items()
 }
+
+
+def fingerprint(recording: str) -> str | None:
+    """The hash of what is recorded of an animal; None where that is not on this machine."""
+    try:
+        return recordings.fingerprint(ANIMALS[recording])
+    except FileNotFoundError:
+        return None
 
 
 def _summary(values) -> dict:

@@ -12,11 +12,13 @@ from experiments.tasks import convolve, cortex
 
 
 class Standalone(NamedTuple):
-    """What an experiment asks, the columns of its table, and its parts, name → rows."""
+    """What an experiment asks, the columns of its table, its parts, name → rows, and the hash of
+    what a part is measured on, None where that is not on this machine or there is nothing."""
 
     asks: str
     columns: tuple[str, ...]
     parts: dict[str, Callable[[], Iterator[dict]]]
+    fingerprint: Callable[[str], str | None] = lambda part: None
 
 
 STANDALONE = {
@@ -24,6 +26,7 @@ STANDALONE = {
         "How sparse are the recorded responses of macaque and mouse V1?",
         cortex.COLUMNS,
         cortex.RECORDINGS,
+        cortex.fingerprint,
     ),
     "convolution": Standalone(
         "How sharp must attention be, and with how many heads, to be a convolution?",
@@ -38,18 +41,19 @@ def record(name: str, file: Path) -> Summary:
 
     Recordings that are not at hand are named in the summary as failed.
     """
-    results = Results(file, STANDALONE[name].columns, {"command": name})
-    todo = [part for part in STANDALONE[name].parts if not results.holds(part, None)]
+    _, columns, parts, fingerprint = STANDALONE[name]
+    results = Results(file, columns, {"command": name})
+    todo = [part for part in parts if not results.holds(part, fingerprint(part))]
     if todo:
         results.begin(provenance(CPU))
     failed = {}
     for part in todo:
         started = perf_counter()
         try:
-            rows = list(STANDALONE[name].parts[part]())
+            rows = list(parts[part]())
         except FileNotFoundError as error:
             failed[part] = str(error)
             continue
         seconds = round(perf_counter() - started, 2)
-        results.add(part, rows, {"weights": None, "seconds": seconds, "damaged": []})
+        results.add(part, rows, {"weights": fingerprint(part), "seconds": seconds, "damaged": []})
     return Summary(results.file, len(results.finished), len(todo) - len(failed), failed, [])

@@ -13,6 +13,7 @@ The mouse data (antolik2016model) state no licence: they are for measuring only.
 """
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from . import datasets
 
 _COUNTS = {"A": ("Fig1f", "Fig2e"), "B": ("Fig1g", "Fig2f")}
 _RANKED = {"A": ("Fig1d", "Fig2a"), "B": ("Fig1e", "Fig2c")}
+_PARTS = ("training", "validation")
 
 
 class HalfPeakCounts(NamedTuple):
@@ -132,8 +134,27 @@ def mouse(region: int) -> MouseResponses:
     if region not in (1, 2):
         raise ValueError(f"There is no region {region!r} of mouse V1; choose 1 or 2.")
     place = f"v1_mouse/region{region}"
-    parts = (_file(f"{place}/{part}_set.npy") for part in ("training", "validation"))
+    parts = (_file(f"{place}/{part}_set.npy") for part in _PARTS)
     return MouseResponses(*(_read(np.load, file) for file in parts))
+
+
+def fingerprint(animal: str | int) -> str:
+    """The sha256 of the files that hold the recordings of one animal.
+
+    Args:
+        animal: A macaque, "A" or "B", or a region of the mouse, 1 or 2.
+
+    Returns:
+        The hash, hex.
+
+    Raises:
+        FileNotFoundError: Without the data.
+    """
+    if animal in _COUNTS:
+        names = [f"v1_macaque/{name}.mat" for name in (*_COUNTS[animal], *_RANKED[animal])]
+    else:
+        names = [f"v1_mouse/region{animal}/{part}_set.npy" for part in _PARTS]
+    return sha256(b"".join(_file(name).read_bytes() for name in names)).hexdigest()
 
 
 def _known(monkey: str) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.engine.results import OtherConfiguration
 from experiments.tasks import cortex
 from experiments.tasks.standalone import record
 from utils.stimuli import recordings
@@ -32,6 +33,7 @@ def recorded(monkeypatch):
     monkeypatch.setattr(
         recordings, "mouse", lambda region: recordings.MouseResponses(responses[region], None)
     )
+    monkeypatch.setattr(recordings, "fingerprint", lambda animal: f"recording of {animal}")
     return responses
 
 
@@ -125,3 +127,18 @@ def test_the_table_holds_each_animal_and_names_the_one_that_is_not_at_hand(
     for monkey in "AB":
         own = written[written["condition"] == f"macaque {monkey}"].set_index(["quantity", "over"])
         np.testing.assert_allclose(own["value"], table(f"macaque {monkey}")["value"], rtol=1e-7)
+
+
+def test_a_table_of_other_recordings_is_refused_and_one_without_them_is_kept(
+    recorded, monkeypatch, tmp_path
+):
+    def not_here(animal):
+        raise FileNotFoundError("The recordings are not here.")
+
+    file = tmp_path / "v1.csv"
+    record("v1", file)
+    monkeypatch.setattr(recordings, "fingerprint", not_here)
+    assert not record("v1", file).failed
+    monkeypatch.setattr(recordings, "fingerprint", lambda animal: f"another of {animal}")
+    with pytest.raises(OtherConfiguration, match="macaque A measured with other weights or rec"):
+        record("v1", file)
