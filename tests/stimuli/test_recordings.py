@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from experiments.engine.results import file_of, record_of
+from experiments.tasks import cortex
 from utils.stimuli import recordings
 
 
@@ -46,6 +48,12 @@ def test_mouse_responses_are_not_negative(shared_data, region, shape):
     assert responses.training.shape == shape
     assert responses.validation.shape == (50, shape[1])
     assert responses.training.min() >= 0
+
+
+@pytest.mark.parametrize("name", cortex.ANIMALS)
+def test_the_table_of_v1_was_made_of_these_recordings(shared_data, name):
+    table = record_of(file_of("v1", "objects"))
+    assert table["conditions"][name]["weights"] == cortex.fingerprint(name)
 
 
 def test_recordings_that_are_not_here_say_where_they_were_looked_for(tmp_path, monkeypatch):
