@@ -8,7 +8,7 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 
 # Okabe & Ito's colours keep apart under the common kinds of colour blindness. A Transformer and a
@@ -239,7 +239,7 @@ def overlay(
     ax.imshow(0.4 + 0.55 * grey, cmap="gray", vmin=0, vmax=1)
     ax.imshow(
         weights.detach().float().cpu().numpy(),
-        cmap=LinearSegmentedColormap.from_list("layer", [(colour, 0.0), (colour, 0.85)]),
+        cmap=LinearSegmentedColormap.from_list("layer", [to_rgba(colour, a) for a in (0, 0.85)]),
         norm=PowerNorm(0.5, vmin=0, vmax=full, clip=True),
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
     )
