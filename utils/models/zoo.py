@@ -298,8 +298,8 @@ def _check(entries) -> None:
 
 
 def _is_inside(path: str) -> bool:
-    outside = path.startswith("/") or ".." in path.split("/") or "\\" in path or "\0" in path
-    return bool(path) and not outside
+    outside = path.startswith("/") or ".." in path.split("/")
+    return bool(path) and not outside and not any(sign in path for sign in "\\:\0")
 
 
 def weights_file(name: str) -> Path | None:

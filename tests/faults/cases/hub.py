@@ -17,7 +17,7 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 
 from experiments.engine.job import Condition
 from experiments.replicate import _at_hand
@@ -332,6 +332,13 @@ def then_offline(folder: Path, way: str = "right"):
         return biases(zoo.load(NAME)), zoo.fingerprint(NAME)
 
 
+def without_links(folder: Path, way: str):
+    """The same on Windows, where the hub's client copies what it cannot link."""
+    with patch.object(file_download, "are_symlinks_supported", lambda *_: False):
+        found = then_offline(folder, way)
+    return found, [file for file in folder.rglob("*") if file.is_symlink()]
+
+
 def by_others(folder: Path):
     """Timm's own loader finds it there, offline."""
     fetched(folder)
@@ -369,6 +376,14 @@ OVER_THE_NETWORK = [
         "a download of a file that is not large, then without the hub",
         lambda folder: then_offline(folder, "small"),
         lambda _: (stored(weights()), digest(weights())),
+    ),
+    *(
+        Case(
+            f"a download without links of {size} weights, then without the hub",
+            lambda folder, w=way: without_links(folder, w),
+            lambda _: ((stored(weights()), digest(weights())), []),
+        )
+        for size, way in (("large", "right"), ("small", "small"))
     ),
     Case("a download is found by others", by_others, lambda _: stored(weights())),
     *(

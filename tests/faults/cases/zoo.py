@@ -98,6 +98,8 @@ MANIFESTS = {
     "with a list for its bytes": lambda entry: entry | {"bytes": []},
     "with a file above the zoo": lambda entry: entry | {"file": "../../etc/passwd"},
     "with a file in the middle above": lambda entry: entry | {"file": "a/../../b.safetensors"},
+    "with a file on another drive": lambda entry: entry | {"file": "C:/b.safetensors"},
+    "with a file where a drive is": lambda entry: entry | {"file": "C:b.safetensors"},
     "with an absolute file": lambda entry: entry | {"file": "/etc/passwd"},
     "with a file of Windows": lambda entry: entry | {"file": "..\\b.safetensors"},
     "with a file of no name": lambda entry: entry | {"file": ""},
