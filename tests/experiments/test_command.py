@@ -221,7 +221,7 @@ def test_the_same_command_under_torchrun_gives_the_same_table(photographs, tmp_p
 @pytest.mark.slow
 def test_efficientnet_lite0_knows_the_labelled_photographs(shared_data, tmp_path):
     folder = shared_data / "imagenet_ccby"
-    run = ["--data", str(folder), "-n", "100", "--measures", "accuracy"]
+    run = ["--data", str(folder), "-n", "100", "--batch", "10", "--measures", "accuracy"]
     assert main(["measure", "efficientnet-lite0", *run, "--out", str(tmp_path / "a")]) == 0
     table = pd.read_csv(tmp_path / "a.csv").set_index("quantity")
     assert table.loc["accuracy", "n"] == 100
