@@ -61,6 +61,16 @@ def test_the_name_of_an_index_moves_into_the_only_row_of_heads(page):
     assert heads == [["layer", "a"], ["1", ".5"]]
 
 
+def test_columns_of_words_are_told_from_columns_of_numbers(page):
+    made = page(
+        "<table class='dataframe'><thead><tr><th></th><th>model</th><th>a</th><th>b</th></tr>"
+        "</thead><tbody><tr><th>1</th><td>ViT</td><td>.5</td><td>−0.1</td></tr>"
+        "<tr><th>2</th><td>CNN</td><td>nan</td><td>&lt; 0.1</td></tr></tbody></table>"
+    )
+    accessible.mend(made)
+    assert [c.get_text() for c in made.html.select(".words")] == ["model", "ViT", "CNN"]
+
+
 def test_heads_that_say_something_in_both_rows_are_left_alone(page):
     made = page(
         "<table class='dataframe'><thead><tr><th>x</th><th>a</th></tr>"
@@ -161,6 +171,17 @@ def test_sections_hold_their_own_prose_without_code(page):
         "page": "A",
         "text": "Inner.",
     }
+
+
+def test_a_section_reads_as_on_the_page(page):
+    made = page(
+        "<section id='a'><h1>A</h1><p>Gini [<a>Hurley <em>et al.</em>, 2009</a>], (<b>b</b>).</p>"
+        f"<div class='citation' id='c'>{'word ' * 40}</div></section>"
+    )
+    cited, section = sections.sections(made.html, made.name)
+    assert section["text"] == "Gini [Hurley et al., 2009], (b)."
+    assert cited["title"].endswith("word …")
+    assert len(cited["title"]) <= sections.TITLE
 
 
 def test_the_index_is_a_script_that_no_text_can_end(page):

@@ -1,6 +1,10 @@
 """What rendered pages say to those who do not see them, or use no mouse."""
 
+import re
+
 from bs4 import Tag
+
+NUMBER = re.compile(r"[-+−±<>~≈]?\s?\.?\d")  # begins one
 
 
 def mend(page) -> None:
@@ -24,6 +28,7 @@ def mend(page) -> None:
     for table in html.select("table.dataframe"):
         table["tabindex"] = "0"  # a wide one scrolls, by keyboard too
         _name_the_index_in_the_header(table)
+        _mark_words(table)
     for corner in html.select("thead th"):
         if not corner.get_text(strip=True):
             corner.name = "td"
@@ -47,6 +52,20 @@ def _name_the_index_in_the_header(table: Tag) -> None:
             if own:
                 cell.string = lower.get_text(strip=True)
         rows[-1].decompose()
+
+
+def _mark_words(table: Tag) -> None:
+    """Columns in which no cell is a number are of words, which read better from the left."""
+    heads = table.select("thead tr:last-child > :is(th, td)")
+    rows = [row.find_all("td", recursive=False) for row in table.select("tbody tr")]
+    if len({len(row) for row in rows}) != 1:
+        return
+    columns = list(zip(*rows, strict=True))
+    for head, cells in zip(reversed(heads), reversed(columns), strict=False):
+        said = [cell.get_text(strip=True) for cell in cells]
+        if any(map(str.isalpha, "".join(said))) and not any(map(NUMBER.match, said)):
+            for cell in (head, *cells):
+                cell["class"] = "words"
 
 
 def _list_the_bibliography(html: Tag) -> None:

@@ -2,13 +2,17 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator
+from textwrap import shorten
 
 from bs4 import BeautifulSoup, Tag
 
 # Found by name, each a section of its own: claims, terms, functions and references.
 NAMED = ".claim-card[id], dl.glossary > dt[id], dl.py > dt[id], .citation[id]"
 LEFT_OUT = "script, style, pre, details, button, form, .headerlink, .math, .source, .label"
+
+TITLE = 90  # characters, at most
 
 
 def write(site) -> None:
@@ -48,7 +52,9 @@ def sections(page: BeautifulSoup, name: str) -> Iterator[dict[str, str]]:
         code = "sig" in named.get("class", [])
         yield {
             "url": f"{name}.html#{named['id']}",
-            "title": named["id"] if code else _said(label) if label else _said(named)[:90],
+            "title": named["id"]
+            if code
+            else shorten(_said(label or named), TITLE, placeholder=" …"),
             "page": title,
             "text": _said(described) if described else "",
         }
@@ -72,4 +78,5 @@ def sections(page: BeautifulSoup, name: str) -> Iterator[dict[str, str]]:
 
 
 def _said(element: Tag) -> str:
-    return " ".join(element.get_text(" ").split()).replace(" .", ".").replace(" ,", ",")
+    said = " ".join(element.get_text(" ").split())
+    return re.sub(r" (?=[.,;:!?)\]])|(?<=[(\[]) ", "", said)
