@@ -69,5 +69,9 @@ def test_a_check_accepts_what_is_right_and_says_what_is_wrong_with_others(chapte
         said = verdict(solution, answer)
         assert said.state == WRONG, f"{answer}: {said.sentence}"
         assert re.search(r"not yet\. \S+.* \w+ \w+", said.sentence, re.DOTALL)
+    for name, values in exercise.stub.metadata.get("variants", {}).items():
+        for value in values:
+            said = judge(exercise, [solution], space, {name: value})
+            assert said.state == RIGHT, f"{name} = {value}: {said.sentence}"
     assert len(right) >= FEWEST_RIGHT
     assert len(wrong) >= FEWEST_WRONG

@@ -163,17 +163,44 @@ def test_submissions_become_a_table_that_leaves_none_out(tmp_path):
     (tmp_path / "in" / "folder 3" / "bad.ipynb").write_text("{", encoding="utf-8")
     rows = coursework.grade(book, sorted((tmp_path / "in").rglob("*.ipynb")), secret)
     assert len(rows) == 31
-    points = {row["student"]: row["points"] for row in rows if "problem" not in row}
+    points = {row["student"]: row["points"] for row in rows if not row["problem"]}
     assert all(points[f"s{i}"] == 10 for i in range(0, 30, 3))
     assert all(points[f"s{i}"] == 0 for i in range(2, 30, 3))
     assert all(points[f"s{i}"] == 0 for i in range(1, 30, 3))
-    (bad,) = [row for row in rows if "problem" in row]
+    (bad,) = [row for row in rows if row["problem"]]
     assert (bad["student"], bad["points"], bad["of"]) == ("folder 3", 0, 10)
     coursework._write_table(tmp_path / "grades.csv", [*rows, {"student": "=1+1"}])
     with (tmp_path / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
         held = list(csv.DictReader(file))
     assert [int(row["points"]) for row in held[:31]] == [row["points"] for row in rows]
     assert held[31]["student"] == "'=1+1"  # no formula
+
+
+@forks
+@pytest.mark.slow
+def test_what_is_to_be_looked_at_by_hand_is_named_in_the_table(tmp_path):
+    chapter = read()
+    edition = coursework.student_edition(chapter, {}, "ada")
+    nameless = copy.deepcopy(edition)
+    nameless.metadata.pop(coursework.ABOUT)
+    foreign = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("answer = 1")])
+    (words,) = [c for c in edition.cells if c.id == grading.exercises(chapter)[0].words.id]
+    words.source = "Because."
+    for name, handed_in in (("named", edition), ("nameless", nameless), ("foreign", foreign)):
+        (tmp_path / f"{name}/.ipynb_checkpoints").mkdir(parents=True)
+        nbformat.write(handed_in, tmp_path / name / "3.ipynb")
+        nbformat.write(handed_in, tmp_path / name / ".ipynb_checkpoints/3-checkpoint.ipynb")
+        nbformat.write(handed_in, tmp_path / name / "._3.ipynb")
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
+    options = ["--secret", str(tmp_path / "secret"), "--out", str(tmp_path / "grades.csv")]
+    assert coursework.main(["grade", "3", str(tmp_path), *options]) == 0
+    with (tmp_path / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
+        of = {row["student"]: row for row in csv.DictReader(file)}
+    assert of.keys() == {"ada", "nameless", "foreign"}
+    assert of["ada"]["problem"] == ""
+    assert (of["ada"]["3.1 in words"], of["nameless"]["3.1 in words"]) == ("Because.", "")
+    assert "names no student" in of["nameless"]["problem"]
+    assert "None of the chapter's exercises" in of["foreign"]["problem"]
 
 
 @forks

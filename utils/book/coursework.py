@@ -402,20 +402,28 @@ def grade(
         seconds: That each answer may take.
 
     Returns:
-        Rows with student, file, one column an exercise, points, of, and the sentences and the
-        answers in words of each exercise. A file that is no notebook gets no points and its reason.
+        Rows with student, file, problem, one column an exercise, points, of, and the sentences
+        and the answers in words of each exercise. What is to be looked at by hand has a problem,
+        such as a file that is no notebook, which gets no points.
     """
     notebook = nbformat.read(chapter, as_version=4)
+    asked = {each.number: each.words for each in grading.exercises(notebook)}
     rows, read = [], []
     for path in submissions:
-        row = {"student": path.parent.name, "file": path.name}
+        row = {"student": path.parent.name, "file": path.name, "problem": ""}
         try:
             handed_in = nbformat.read(path, as_version=4)
             handed_in.cells = [cell for cell in handed_in.cells if isinstance(cell.source, str)]
         except Exception as problem:
             row["problem"] = f"This is no notebook: {type(problem).__name__}."
             handed_in = nbformat.v4.new_notebook()
-        row["student"] = handed_in.metadata.get(ABOUT, {}).get("student") or row["student"]
+        else:
+            named = handed_in.metadata.get(ABOUT, {}).get("student")
+            row["student"] = named or row["student"]
+            if not asked.keys() & grading.answers(handed_in).keys():
+                row["problem"] = "None of the chapter's exercises is in it."
+            elif secret and not named:
+                row["problem"] = "It names no student: the values are those of the folder's name."
         rows.append(row)
         read.append(handed_in)
     given = [values_of(notebook, row["student"], secret) if secret else {} for row in rows]
@@ -423,14 +431,15 @@ def grade(
     for row, handed_in, verdicts in zip(
         rows, read, tqdm(judged, "submissions", len(rows), disable=None), strict=True
     ):
-        words = grading.answers(handed_in)
         row |= {number: verdict.points for number, verdict in verdicts.items()}
         row["points"] = sum(verdict.points for verdict in verdicts.values())
         row["of"] = sum(verdict.of for verdict in verdicts.values())
+        answers = grading.answers(handed_in)
         for number, verdict in verdicts.items():
             row[f"{number} says"] = verdict.sentence
-            if number in words and words[number][1]:
-                row[f"{number} in words"] = words[number][1]
+            if asked[number]:
+                _, words = answers.get(number, ([], ""))
+                row[f"{number} in words"] = words if words != asked[number].source else ""
     return rows
 
 
@@ -487,7 +496,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{options.out} holds the editions.")
             return 0
         (chapter,) = chapter_files([options.chapter])
-        found = sorted(options.submissions.rglob("*.ipynb"))
+        found = sorted(options.submissions.rglob("[!.]*.ipynb"))
+        found = [path for path in found if path.parent.name != ".ipynb_checkpoints"]
         if not found:
             raise ValueError(f"There is no notebook in {options.submissions}: give their folder.")
         _write_table(options.out, grade(chapter, found, secret, options.seconds))
