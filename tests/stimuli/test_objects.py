@@ -14,6 +14,7 @@ GOLDEN = {
     "validation": "ab3c96aaeaa1b642dacdaf30fd1989b08dfb4ea39c5500b9ff4def80122ac309",
     "test": "e50d2fb88c3d6c0f324c3ee99aabf232767790aa5a00114f5e34cf648f3d1f58",
 }
+CUE_CONFLICT = "b7a9e1b3d3b49481e7506579a19ea5dd32d59deb410003b5774e06ecc1c5e01c"
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,12 @@ def test_the_first_hundred_images_are_the_golden_ones(split):
     pixels = (images * 255).round().to(torch.uint8)
     assert torch.equal(pixels.float() / 255, images)
     assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest() == GOLDEN[split]
+
+
+def test_the_first_pictures_whose_cues_disagree_are_the_golden_ones():
+    images = objects.cue_conflict(n=90).images
+    pixels = (images * 255).round().to(torch.uint8)
+    assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest() == CUE_CONFLICT
 
 
 def test_image_i_depends_only_on_split_seed_and_i():

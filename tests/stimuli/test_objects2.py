@@ -16,6 +16,7 @@ GOLDEN = {
     "validation": "00032a092216093dbc31f77e619d01a8e14ac005d732171fe9c61f56def35db6",
     "test": "f1a4f661f49901da90b54c0fc39626c810694b289dfc5292e784442fbaa39901",
 }
+CUE_CONFLICT = "13fa39d6fb487d72fb08d62d580d0601d9085e19739382af746bf0a25e8c846a"
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,12 @@ def test_the_first_hundred_images_are_the_golden_ones(split):
     pixels = (images * 255).round().to(torch.uint8)
     assert torch.equal(pixels.float() / 255, images)
     assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest() == GOLDEN[split]
+
+
+def test_the_first_pictures_whose_cues_disagree_are_the_golden_ones():
+    images = objects.cue_conflict(n=90).images
+    pixels = (images * 255).round().to(torch.uint8)
+    assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest() == CUE_CONFLICT
 
 
 def test_image_i_depends_only_on_split_seed_and_i():
