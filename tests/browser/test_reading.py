@@ -49,7 +49,7 @@ def test_a_question_is_answered_by_one_of_the_first_three_sections(visit, query,
     assert found.first.locator("p").inner_text().strip()
 
 
-@pytest.mark.parametrize("word", ["__proto__", "constructor", "toString", "hasOwnProperty"])
+@pytest.mark.parametrize("word", ["__proto__", "toString", "hasOwnProperty"])
 def test_a_word_that_scripts_know_and_the_book_does_not_is_not_found(visit, word):
     page = visit(f"search.html?q={word}")
     assert page.locator("#search-results").inner_text().startswith("No sections found.")
