@@ -151,6 +151,9 @@ def tried(runtime: Runtime) -> list[str]:
             subprocess.run(["chmod", "-R", "a-w", str(place.parent)], check=True)
         environment = os.environ | {"PATH": os.pathsep.join([str(python.parent), *path])}
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        # Nothing of git's is at work in the folder any more when it is removed.
+        environment |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "gc.auto"}
+        environment |= {"GIT_CONFIG_VALUE_0": "0"}
         for chapter in CHAPTERS:
             text = (ROOT / "chapters" / f"{chapter}.ipynb").read_text(encoding="utf-8")
             notebook = folder / f"{chapter}.ipynb"

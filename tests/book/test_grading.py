@@ -124,6 +124,13 @@ def test_values_given_to_a_student_are_those_that_count():
     assert verdict("n = 3", given=given).state == UNANSWERED
 
 
+def test_what_a_stub_makes_of_a_given_value_is_made_of_it():
+    chapter = notebook(stub="n = 3\nmany = 2 * n\nanswer = ...")
+    (each,) = grading.exercises(chapter)
+    found = grading.judge(each, ["answer = many"], grading.prepared(chapter), {"n": 10})
+    assert found.state == RIGHT
+
+
 def test_a_submission_without_the_exercise_has_not_answered_it():
     empty = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("Nothing.")])
     assert grading.grade(notebook(), empty)["7.1"].state == UNANSWERED

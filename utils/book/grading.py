@@ -214,8 +214,9 @@ def judge(each: Exercise, code: Sequence[str], space: dict, given: dict[str, Any
     """
     *definition, call = parsed(each.check).body
     checks = dict(space)  # the check uses the book's names, whatever the code made of them
-    exec(compile(parsed(each.stub), "stub", "exec"), checks)
-    checks |= given
+    for statement in parsed(each.stub).body:  # what follows from a given value follows from it
+        exec(compile(ast.Module([statement], []), "stub", "exec"), checks)
+        checks |= given
     own = dict(checks)
     try:
         for source in code:
