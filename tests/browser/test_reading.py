@@ -55,6 +55,11 @@ def test_a_word_that_scripts_know_and_the_book_does_not_is_not_found(visit, word
     assert page.locator("#search-results").inner_text().startswith("No sections found.")
 
 
+def test_constructor_which_every_object_of_a_script_has_is_a_word_like_others(visit):
+    page = visit("search.html?q=constructor")
+    assert "sections found." in page.locator("#search-results").inner_text()
+
+
 def test_every_page_states_its_policy():
     pages = [file for file in PAGES.rglob("*.html") if "_static" not in file.parts]
     stated = [f for f in pages if "Content-Security-Policy" in f.read_text(encoding="utf-8")]
