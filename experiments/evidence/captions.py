@@ -31,6 +31,7 @@ def source(*experiments: str, rung: str = "objects") -> str:
         specs = filter(None, (Spec.parse(c.split()[0]) for c in record["conditions"]))
         seeds = sorted({spec.seed for spec in specs})
         where = ", ".join(sorted({one["device"] for one in sources}))
+        where = where.replace("(1 threads)", "(1 thread)")  # as it is recorded
         commits = sorted({one["commit"][:7] for one in sources})
         commits = ", ".join(commits) if len(commits) <= 3 else f"{len(commits)} commits"
         of = "" if about["data"] == f"{rung}/test" else f" of {about['data']}"

@@ -20,7 +20,7 @@ def test_a_recorded_figure_says_where_its_numbers_come_from(monkeypatch, tmp_pat
     assert fig.get_supxlabel().split("\n") == [
         "dashed: random weights",
         "Recorded on the rung objects",
-        "sparseness: 100 images, seeds 0, 1, cpu (1 threads), 0123456",
+        "sparseness: 100 images, seeds 0, 1, cpu (1 thread), 0123456",
         "accuracy: not yet recorded",
         "python -m experiments replicate sparseness accuracy",
     ]
