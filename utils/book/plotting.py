@@ -173,8 +173,8 @@ def heatmap(
         ax=ax,
         cmap=SEQUENTIAL if centre is None else DIVERGING,
         center=centre,
-        annot=digits is not None,
-        fmt="" if digits is None else f".{digits}f",
+        annot=None if digits is None else _written(values, digits),
+        fmt="",
         annot_kws={"fontsize": 10},
         xticklabels="auto" if columns is None else list(columns),
         yticklabels="auto" if rows is None else list(rows),
@@ -187,6 +187,11 @@ def heatmap(
     plt.setp(ax.get_xticklabels(), rotation_mode="anchor")
     ax.tick_params(axis="y", rotation=0, length=0)
     return ax
+
+
+def _written(values: np.ndarray, digits: int) -> np.ndarray:
+    """Each value as text, with a minus sign that is no hyphen."""
+    return np.vectorize(lambda value: f"{value:z.{digits}f}".replace("-", "−"))(values)
 
 
 def overlay(
