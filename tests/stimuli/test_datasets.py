@@ -84,6 +84,12 @@ def test_ranks_that_take_turns_see_what_one_process_sees(folder):
     assert [i for batch in alone for i in batch.index.tolist()] == [0, 1, 2, 3, 4]
 
 
+def test_reading_many_images_writes_no_bar_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(minibatches, "CHUNK", 1)
+    Dataset("many", torch.zeros(20), ("a",), lambda i: torch.zeros(1, 1, 1)).everything()
+    assert capsys.readouterr().err == ""
+
+
 def test_everything_is_all_minibatches_at_once(folder):
     whole = datasets.load(folder).everything()
     assert greys(whole) == [0, 10, 20, 30, 40]

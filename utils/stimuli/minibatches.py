@@ -269,7 +269,8 @@ class Dataset(data.Dataset):
         """
         images, filled, parts = None, 0, []
         total = -(-len(self) // CHUNK)
-        for part in tqdm(self.batches(CHUNK), self.source, total, disable=total < 20):
+        hidden = True if total < 20 else None  # None: on a terminal only
+        for part in tqdm(self.batches(CHUNK), self.source, total, disable=hidden):
             if not len(part.index):
                 continue
             if images is None:  # filled in place: the images are in memory once, not twice

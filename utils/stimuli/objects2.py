@@ -494,7 +494,8 @@ def _standardise(surface: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 def _render_all(scenes: list[Scene]) -> Stimuli:
     pixels = np.empty((len(scenes), 3, SIZE, SIZE), np.uint8)
-    for i, scene in enumerate(tqdm(scenes, desc="stimuli", disable=len(scenes) < 10_000)):
+    hidden = True if len(scenes) < 10_000 else None  # None: on a terminal only
+    for i, scene in enumerate(tqdm(scenes, desc="stimuli", disable=hidden)):
         pixels[i] = render(scene)
     integers = [[r.label, r.shape, r.texture] for r in scenes]
     label, shape, texture = torch.tensor(integers).T.contiguous()
