@@ -373,7 +373,8 @@ def table(notebook) -> Iterator[dict[str, Any]]:
         notebook: The chapter.
 
     Yields:
-        number, title, points, by_check, in_words, minutes, difficulty.
+        number, title, points, by_check, in_words, minutes, difficulty, own_values: the names
+        whose values differ between students.
     """
     for each in grading.exercises(notebook):
         heading = next(x for x in each.text.source.split("\n") if x.startswith("### Exercise"))
@@ -387,6 +388,7 @@ def table(notebook) -> Iterator[dict[str, Any]]:
             "in_words": about["points"] - by_check,
             "minutes": about["minutes"],
             "difficulty": about["difficulty"],
+            "own_values": ", ".join(each.stub.metadata.get("variants", {})),
         }
 
 
