@@ -195,7 +195,7 @@ def status(rung: str, out: Path = RESULTS) -> str:
         ready = [m for m in models if m not in done and m not in lacking]
         lines += [f"  to record: {', '.join(ready)}"] * bool(ready)
         lines += [f"  to train first: {', '.join(lacking)}"] * bool(lacking)
-    for name, (asks, _, parts) in STANDALONE.items():
-        held = finished(file_of(name, rung, out=out))
-        lines.append(f"{name}: {held.total()} of {len(parts)} parts recorded. {asks}")
+    for name, declared in STANDALONE.items():
+        held = finished(file_of(name, rung, out=out)).total()
+        lines.append(f"{name}: {held} of {len(declared.parts)} parts recorded. {declared.asks}")
     return "\n".join(lines)

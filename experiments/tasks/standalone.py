@@ -41,19 +41,20 @@ def record(name: str, file: Path) -> Summary:
 
     Recordings that are not at hand are named in the summary as failed.
     """
-    _, columns, parts, fingerprint = STANDALONE[name]
-    results = Results(file, columns, {"command": name})
-    todo = [part for part in parts if not results.holds(part, fingerprint(part))]
+    declared = STANDALONE[name]
+    hashes = {part: declared.fingerprint(part) for part in declared.parts}
+    results = Results(file, declared.columns, {"command": name})
+    todo = [part for part in declared.parts if not results.holds(part, hashes[part])]
     if todo:
         results.begin(provenance(CPU))
     failed = {}
     for part in todo:
         started = perf_counter()
         try:
-            rows = list(parts[part]())
+            rows = list(declared.parts[part]())
         except FileNotFoundError as error:
             failed[part] = str(error)
             continue
         seconds = round(perf_counter() - started, 2)
-        results.add(part, rows, {"weights": fingerprint(part), "seconds": seconds, "damaged": []})
+        results.add(part, rows, {"weights": hashes[part], "seconds": seconds, "damaged": []})
     return Summary(results.file, len(results.finished), len(todo) - len(failed), failed, [])
