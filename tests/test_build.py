@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -58,6 +59,31 @@ def test_a_second_build_leaves_the_first_alone(book, capsys):
     assert half_done.is_dir()
     said = "Another build of this book is at work: try again when it is done."
     assert capsys.readouterr().err.strip() == said
+
+
+def test_a_checkout_that_cannot_be_written_is_said_in_one_sentence(book, capsys, monkeypatch):
+    def refused(self, **_):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    assert build.build(book) == 1
+    said = f"{book / '_build'} cannot be written: make the book in a copy that is yours."
+    assert capsys.readouterr().err.strip() == said
+
+
+def test_an_interrupted_build_brings_the_pages_of_before_back(book, monkeypatch):
+    (book / "_build/html").mkdir(parents=True)
+    (book / "_build/html/page").write_text("before", encoding="utf-8")
+
+    def interrupted(*_, **__):
+        (book / "_build/html").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build.build(book)
+    assert (book / "_build/html/page").read_text(encoding="utf-8") == "before"
+    assert not (book / "_build" / build.BEFORE).exists()
 
 
 def test_fingerprint_changes_with_content_and_name_only(tmp_path):
@@ -115,6 +141,11 @@ def test_cells_run_again_only_when_what_they_read_has_changed(book, capfd):
     (book / "zoo/number").write_text("6", encoding="utf-8")
     assert build.build(book) == 0
     assert "quotient 2.0" in _page(book)
+
+    (book / "zoo/number").write_text("0", encoding="utf-8")
+    assert build.build(book) != 0
+    assert "quotient 2.0" in _page(book), "the pages of before stay until there are others"
+    assert not build.is_current(book)
 
 
 @pytest.mark.slow

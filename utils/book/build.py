@@ -1,6 +1,7 @@
 """Render the book: `python -m utils.book.build`.
 
-A warning or a failing cell makes the build fail, and every build after it until it is mended.
+A warning or a failing cell makes the build fail, and every build after it until it is mended; the
+pages of before stay until others can take their place.
 Executed cells are kept in `_build/.jupyter_cache`, and what the Lab loads in `_build/.lab`, for as
 long as nothing that a cell imports or reads has changed; everything else below `_build` is made
 again, because Sphinx repeats no warning about a page that it does not read again.
@@ -11,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -37,6 +39,8 @@ book that runs.">
 """
 KEPT = (".jupyter_cache", ".lab")  # what took long, and depends on nothing but `CELL_SOURCES`
 LOCK = ".lock"  # held by the build that is at work in `_build`
+BEFORE = ".before"  # the pages that were there, while others are rendered
+RENDERED = "rendered-from"  # what the pages are of, once they are all there
 PAGE_SOURCES = ("chapters", "_static", "_config.yml", "_toc.yml", "references.bib")
 
 
@@ -58,7 +62,7 @@ def fingerprint(root, names):
 
 def is_current(root=ROOT):
     """Return whether the rendered pages were made from the files as they are now."""
-    rendered = _read(root / "_build/rendered-from")
+    rendered = _read(root / "_build" / RENDERED)
     return (root / "_build/html/index.html").is_file() and rendered == _sources(root)
 
 
@@ -69,13 +73,18 @@ def _sources(root):
 
 def build(root=ROOT):
     """Render the book below `root` unless it is current; return the exit status."""
-    (root / "_build").mkdir(exist_ok=True)
     try:
+        (root / "_build").mkdir(exist_ok=True)
         with FileLock(root / "_build" / LOCK, timeout=0):
             return _build(root)
     except Timeout:
         print("Another build of this book is at work: try again when it is done.", file=sys.stderr)
-        return 1
+    except PermissionError as problem:
+        print(
+            f"{problem.filename} cannot be written: make the book in a copy that is yours.",
+            file=sys.stderr,
+        )
+    return 1
 
 
 def _build(root):
@@ -84,6 +93,26 @@ def _build(root):
         print("Nothing changed since the pages were last rendered.")
         print(index)
         return 0
+    with _replaced(root / "_build"):
+        return _render(root, index)
+
+
+@contextmanager
+def _replaced(folder):
+    """Pages that are there are put aside; they come back unless others took their place."""
+    pages, before = folder / "html", folder / BEFORE
+    if pages.is_dir() and not before.is_dir():
+        pages.rename(before)
+    try:
+        yield
+    finally:
+        if not (folder / RENDERED).is_file() and before.is_dir():
+            shutil.rmtree(pages, ignore_errors=True)
+            before.rename(pages)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def _render(root, index):
     cells = fingerprint(root, CELL_SOURCES)
     sources = _sources(root)
     _clear(root / "_build", keep_cache=_read(root / "_build/executed-with") == cells)
@@ -100,7 +129,7 @@ def _build(root):
         return status or 1
     index.write_text(HOME, encoding="utf-8")
     launch.write(root, root / "_build")
-    (root / "_build/rendered-from").write_text(sources, encoding="utf-8")
+    (root / "_build" / RENDERED).write_text(sources, encoding="utf-8")
     print(index)
     return 0
 
@@ -111,7 +140,7 @@ def _read(path):
 
 def _clear(folder, keep_cache):
     for path in folder.iterdir():
-        if path.is_dir() and not (keep_cache and path.name in KEPT):
+        if path.is_dir() and path.name != BEFORE and not (keep_cache and path.name in KEPT):
             shutil.rmtree(path)
         elif path.is_file() and path.name != LOCK:
             path.unlink()
