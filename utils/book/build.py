@@ -117,13 +117,15 @@ def _render(root, index):
     sources = _sources(root)
     _clear(root / "_build", keep_cache=_read(root / "_build/executed-with") == cells)
     (root / "_build/executed-with").write_text(cells, encoding="utf-8")
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    cells_run = [sys.executable, "-m", "utils.book.execute"]
+    book_made = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     options = ["build", "-W", "-n", "--keep-going", "."]
     # Chapters run on what the checkout holds; a model hub is never asked.
     # Its extensions are in utils.book.
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths, PAGES: "1"}
-    status = subprocess.run(command + options, cwd=root, env=environment, check=False).returncode
+    for command in (cells_run, book_made + options):
+        status = subprocess.run(command, cwd=root, env=environment, check=False).returncode
     if status or not index.is_file():
         print("The book was not rendered: see the messages above.", file=sys.stderr)
         return status or 1
