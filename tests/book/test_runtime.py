@@ -220,13 +220,15 @@ def test_what_is_published_nowhere_launches_nothing(origin, url, tmp_path, monke
     assert launch.write(tmp_path, tmp_path / "built") == []  # it has no commit either
 
 
-def test_setup_says_in_one_line_what_runs_where(capsys):
+def test_setup_says_in_two_lines_that_fit_a_page_what_runs_where(capsys):
     device = runtime.setup()
-    line = capsys.readouterr().out
-    assert line.count("\n") == 1
+    said = capsys.readouterr().out
     for word in (runtime.version(), device.type, torch.__version__, "timm"):
-        assert word in line
-    assert str(runtime.ROOT) not in line
+        assert word in said
+    assert str(runtime.ROOT) not in said
+    lines = said.splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 76
 
 
 def test_the_same_seed_gives_the_same_draws(capsys):

@@ -121,8 +121,8 @@ def setup(seed: int = 0, install: bool = False):
     plotting.use_style()
     device, name = _device()
     print(
-        f"Seeing Sparsely {version()} runs on {name}, "
-        f"with torch {torch.__version__} and timm {timm.__version__}: about a minute a chapter."
+        f"Seeing Sparsely {version()} runs on {name}: about a minute a chapter.\n"
+        f"torch {torch.__version__}, timm {timm.__version__}"
     )
     return device
 
