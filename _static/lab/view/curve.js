@@ -1,6 +1,7 @@
 // The curve of an ablation: how far the answer is from the intact one as more and more goes.
 
 import { attribute, h, say, svg } from "./dom.js";
+import { DRAWS } from "./session.js";
 import { units } from "./state.js";
 import { KINDS, count, nats } from "./words.js";
 
@@ -62,7 +63,7 @@ export class Curve {
     say(
       this.text,
       `From 0 to all ${count(n)} ${noun} of the ${KINDS[state.net]} in the layers chosen above: how ` +
-        "far its answer moves from the intact one.",
+        `far its answer moves from the intact one; in random order, the mean of ${DRAWS} draws.`,
     );
     if (!curve || curve.drawn === curve.points.length) return;
     curve.drawn = curve.points.length;

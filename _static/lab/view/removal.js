@@ -109,7 +109,8 @@ export class Removal {
     this.howMany.hidden = state.order === "permuted" || state.order === "chosen";
     Object.assign(this.slider, { max: n, step });
     this.slider.value = state.k;
-    const many = `${count(state.k)} of ${count(n)} ${noun}`;
+    const some = `${count(state.k)} of ${count(n)} ${noun}`;
+    const many = state.order === "matched" ? `as much as the strongest ${some}` : some;
     attribute(this.slider, "aria-valuetext", many);
     say(this.k, many);
     this.paint(session);
@@ -197,7 +198,8 @@ function caption({ state, about }, changed) {
   const head = `layer ${state.layer}, head ${state.head}`;
   if (state.order === "permuted") return `The weights of ${head}, at the places they now have.`;
   if (state.order === "chosen") return "Patches that have gone.";
-  return `Patches that have gone from ${head}; every head loses its own.`;
+  const others = state.scope === "head" ? "" : "; every head loses its own";
+  return `Patches that have gone from ${head}${others}.`;
 }
 
 const scopes = ({ layer, head }) => [

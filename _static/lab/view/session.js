@@ -236,7 +236,7 @@ const NO_WORKER =
   "This browser gives the Lab no thread of its own: the page may halt while the networks compute.";
 
 const RANKS = [0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 60, 64]; // of 64
-const DRAWS = 4; // of random orders
+export const DRAWS = 4; // of random orders
 
 const largest = (numbers) => numbers.indexOf(Math.max(...numbers));
 
