@@ -71,7 +71,11 @@ def project(tmp_path):
 def make(project: Path) -> tuple[subprocess.CompletedProcess, list[str]]:
     """`make env`, and what was asked of Python to install."""
     done = subprocess.run(
-        ["make", "env"], cwd=project, capture_output=True, text=True, encoding="utf-8"
+        ["make", "--no-print-directory", "env"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     asked = project / "asked"
     commands = asked.read_text(encoding="utf-8").splitlines() if asked.exists() else []
