@@ -210,7 +210,7 @@ class _Search:
             most,
             small[most] & ~self._changes("bottom", most),
             self.named,
-            f"{most} can",
+            f"at least {most} can",
         )
 
     def neighbour(self) -> Step:
