@@ -1,5 +1,6 @@
 """Rendering: what counts as a change, and that failure stays failure."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -73,13 +74,16 @@ def test_a_second_build_leaves_the_first_alone(book, capsys):
     assert capsys.readouterr().err.strip() == said
 
 
-def test_a_checkout_that_cannot_be_written_is_said_in_one_sentence(book, capsys, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_checkout_that_cannot_be_written_is_said_in_one_sentence(
+    number, book, capsys, monkeypatch
+):
     def refused(self, **_):
-        raise PermissionError(13, "Permission denied", str(self))
+        raise OSError(number, "No", str(self))
 
     monkeypatch.setattr(Path, "mkdir", refused)
     assert build.build(book) == 1
-    said = f"{book / '_build'} cannot be written: make the book in a copy that is yours."
+    said = f"{book / '_build'} is closed to the build (No): make the book in a copy that is yours."
     assert capsys.readouterr().err.strip() == said
 
 
@@ -162,7 +166,7 @@ def test_cells_run_again_only_when_what_they_read_has_changed(book, capfd):
 
 
 @pytest.mark.slow
-def test_two_chapters_run_at_once_and_one_that_fails_keeps_no_other_from_being_kept(book):
+def test_two_chapters_run_at_once_and_only_what_is_in_the_contents_and_does_not_fail_is_kept(book):
     meet = "import pathlib, time\npathlib.Path('../{}').touch()\n" + (
         "until = time.time() + 100\n"
         "while not pathlib.Path('../{}').exists():\n"
@@ -172,12 +176,15 @@ def test_two_chapters_run_at_once_and_one_that_fails_keeps_no_other_from_being_k
         ("1_division", meet.format("a", "b")),
         ("2_division", meet.format("b", "a")),
         ("3_division", "1 / 0"),
+        ("untitled", "pass"),
     ):
         _write_chapter(book, code, name)
+    with (book / "_toc.yml").open("a", encoding="utf-8") as contents:
+        contents.write("- file: chapters/2_division\n- file: chapters/3_division\n")
     execute.execute(book)
     cache = get_cache(book / "_build/.jupyter_cache")
     chapters = sorted((book / "chapters").glob("*.ipynb"))
-    assert [execute.held(cache, path) for path in chapters] == [True, True, False]
+    assert [execute.held(cache, path) for path in chapters] == [True, True, False, False]
 
 
 @pytest.mark.slow

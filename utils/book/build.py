@@ -7,6 +7,7 @@ long as nothing that a cell imports or reads has changed; everything else below 
 again, because Sphinx repeats no warning about a page that it does not read again.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -40,6 +41,7 @@ book that runs.">
 KEPT = (".jupyter_cache", ".lab")  # what took long, and depends on nothing but `CELL_SOURCES`
 LOCK = ".lock"  # held by the build that is at work in `_build`
 BEFORE = ".before"  # the pages that were there, while others are rendered
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # others' files, and those that none may change
 RENDERED = "rendered-from"  # what the pages are of, once they are all there
 PAGE_SOURCES = ("chapters", "_static", "_config.yml", "_toc.yml", "references.bib")
 
@@ -79,9 +81,12 @@ def build(root=ROOT):
             return _build(root)
     except Timeout:
         print("Another build of this book is at work: try again when it is done.", file=sys.stderr)
-    except PermissionError as problem:
+    except OSError as problem:
+        if problem.errno not in CLOSED:
+            raise
         print(
-            f"{problem.filename} cannot be written: make the book in a copy that is yours.",
+            f"{problem.filename} is closed to the build ({problem.strerror}): make the book in a "
+            "copy that is yours.",
             file=sys.stderr,
         )
     return 1

@@ -14,18 +14,19 @@ import yaml
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
+from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
 AT_ONCE = 2  # kernels, of which each may take 1.5 GB
 
 
 def execute(root: Path) -> None:
-    """Run the chapters of the book below `root` that its cache does not hold as they are."""
+    """Run the notebooks in the contents of the book below `root` that its cache does not hold."""
     cache = get_cache(root / "_build/.jupyter_cache")
     settings = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     seconds = settings["execute"]["timeout"]
-    chapters = sorted((root / "chapters").glob("*.ipynb"))
-    waiting = [path for path in chapters if not held(cache, path)]
+    pages = [root / f"{name}.ipynb" for name in parse_toc_yaml(root / "_toc.yml")]
+    waiting = [path for path in pages if path.is_file() and not held(cache, path)]
     with ThreadPoolExecutor(min(AT_ONCE, os.cpu_count() or 1)) as pool:
         running = {pool.submit(_run, path, seconds): path for path in waiting}
         try:
