@@ -8,21 +8,15 @@ ratio to the lightest chapter.
 import argparse
 import shutil
 import statistics
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-PAGES = Path(__file__).resolve().parents[1] / "_build/html"
+from utils.book.build import ROOT
+from utils.book.serve import served
+
+PAGES = ROOT / "_build/html"
 TYPESET = """() => [...document.querySelectorAll(".math")]
     .every(formula => formula.querySelector("mjx-container"))"""
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
 
 
 def busy(browser: Browser, url: str) -> float:
@@ -48,16 +42,12 @@ def main() -> None:
     path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     if path is None or not found:
         parser.error("this needs Chromium on the path and the rendered book: run make book first")
-    serve = partial(_Quiet, directory=PAGES)
-    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server, sync_playwright() as playwright:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with served(PAGES) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         for _ in range(rounds):
             for name, values in found.items():
-                url = f"http://127.0.0.1:{server.server_port}/chapters/{name}"
-                values.append(busy(browser, url))
+                values.append(busy(browser, f"{address}/chapters/{name}"))
         browser.close()
-        server.shutdown()
     middles = {name: statistics.median(values) for name, values in found.items()}
     lightest = min(middles.values())
     print(f"{'':40}{'seconds':>8}{'ratio':>8}")

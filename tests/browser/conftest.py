@@ -3,8 +3,10 @@
 import shutil
 
 import pytest
-from helpers.rendered import PAGES, PATIENCE, need_current, served
+from helpers.rendered import PAGES, PATIENCE, need_current
 from playwright.sync_api import sync_playwright
+
+from utils.book.serve import served
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 # A page's scripts may run after its last request: theme chosen, formulas drawn, and code that is

@@ -12,11 +12,11 @@ import safetensors.torch
 import torch
 from helpers import lab_node
 from helpers.lab_node import ask
-from helpers.rendered import served
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
 from utils.book import lab_data
+from utils.book.serve import served
 from utils.measures.ablation import ablation_profile
 from utils.measures.ablation.units import units_of
 from utils.models import zoo

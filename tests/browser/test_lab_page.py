@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from helpers import axe
-from helpers.rendered import PAGES, PATIENCE, need_current, served
+from helpers.rendered import PAGES, PATIENCE, need_current
 from PIL import Image
 from timm.data import create_transform
 
 from utils.book import lab, lab_data
+from utils.book.serve import served
 from utils.measures.ablation.units import units_of
 from utils.probes import Ablator
 

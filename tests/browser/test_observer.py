@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 import torch
-from helpers.rendered import served
 
 from utils.book import build, observer, policy
+from utils.book.serve import served
 from utils.measures import behaviour
 
 CLASSES, N = ("disc of brick", "square of grass", "star of fur"), 6

@@ -1,11 +1,6 @@
-"""Where the rendered book lies, its pages, and a server for them."""
+"""Where the rendered book lies, and its pages."""
 
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -18,20 +13,6 @@ NAMES = sorted(
     if "_static" not in page.parts
 )
 PATIENCE = 120_000  # milliseconds for a page, on a machine that is busy with other tests
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def served(folder) -> Iterator[str]:
-    """The address at which a folder is served on this machine."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def need_current() -> None:
