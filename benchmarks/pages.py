@@ -6,13 +6,12 @@ ratio to the lightest chapter.
 """
 
 import argparse
-import shutil
 import statistics
 
 from playwright.sync_api import Browser, sync_playwright
 
 from utils.book.build import ROOT
-from utils.book.serve import served
+from utils.book.serve import chromium, served
 
 PAGES = ROOT / "_build/html"
 TYPESET = """() => [...document.querySelectorAll(".math")]
@@ -39,7 +38,7 @@ def main() -> None:
     found: dict[str, list[float]] = {
         file.name: [] for file in sorted(PAGES.glob("chapters/[0-9]*.html"))
     }
-    path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    path = chromium()
     if path is None or not found:
         parser.error("this needs Chromium on the path and the rendered book: run make book first")
     with served(PAGES) as address, sync_playwright() as playwright:

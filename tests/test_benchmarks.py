@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import pages
 from benchmarks.__main__ import TOPICS, noise
+from utils.book.serve import chromium
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:This DataLoader will create")]
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,3 +35,20 @@ def test_the_command_prints_a_table_with_a_row_for_each_contender():
     names = [name.strip() for name, *_ in ratios]
     assert names == ["in the same process", "1 reader", "2 readers", "4 readers"]
     assert all(float(ratio) > 0 and int(rate) > 0 for _, ratio, rate in ratios)
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium was found on the path")
+def test_pages_take_turns_and_have_a_row_each_once_their_formulas_are_typeset(
+    tmp_path, monkeypatch, capsys
+):
+    typeset = "document.querySelector('.math').append(document.createElement('mjx-container'))"
+    late = f"<p class='math'></p><script>setTimeout(() => {typeset}, 300)</script>"
+    (tmp_path / "chapters").mkdir()
+    for name, content in {"1_formula": late, "2_text": "<p>Text", "lab": "<p>No chapter"}.items():
+        (tmp_path / f"chapters/{name}.html").write_text(content, encoding="utf-8")
+    monkeypatch.setattr(pages, "PAGES", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pages", "--rounds", "2"])
+    pages.main()
+    rows = re.findall(r"^(\S+) +(\d+\.\d{3}) +(\d+\.\d\d)$", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(name for name, *_ in rows) == ["1_formula.html", "2_text.html"]
+    assert all(float(seconds) > 0 and float(ratio) >= 1 for _, seconds, ratio in rows)

@@ -1,12 +1,10 @@
 """The rendered book, served on this machine and opened in headless Chromium."""
 
-import shutil
-
 import pytest
 from helpers.rendered import PAGES, PATIENCE, need_current
 from playwright.sync_api import sync_playwright
 
-from utils.book.serve import served
+from utils.book.serve import chromium, served
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 # A page's scripts may run after its last request: theme chosen, formulas drawn, and code that is
@@ -17,7 +15,6 @@ READY = """() => document.documentElement.dataset.theme !== "auto"
         e => e.scrollWidth <= e.clientWidth || e.hasAttribute("tabindex"))
 """
 KEPT = 6  # pages that stay open: each is a process of about 100 MB
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @pytest.fixture(scope="package")
@@ -30,13 +27,13 @@ def address():
 
 @pytest.fixture(scope="package")
 def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = chromium()
     if path is None:
         pytest.skip("no Chromium was found on the path")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,19 @@
-"""A server for rendered pages, on this machine and for as long as it is needed."""
+"""Rendered pages on this machine: a server for as long as it is needed, and a browser."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def chromium() -> str | None:
+    """Where Chromium, or a browser made from it, lies; None if there is none on the path."""
+    return next(filter(None, map(shutil.which, CHROMIUM)), None)
 
 
 class _Quiet(SimpleHTTPRequestHandler):
