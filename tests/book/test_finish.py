@@ -247,7 +247,7 @@ def test_a_function_that_the_page_defines_is_its_own(page):
     assert made.html.select("a.to-name") == []
 
 
-def test_what_was_found_is_counted_on_the_generated_objects():
+def test_what_was_found_counts_each_claim_once_and_says_how():
     html = "".join(
         f"<section class='claim-card' data-rungs='{rungs}' data-verdicts='{verdicts}'>"
         f"<h3>{name}: {name} holds.</h3></section>"
@@ -259,8 +259,7 @@ def test_what_was_found_is_counted_on_the_generated_objects():
     )
     cards = BeautifulSoup(html, "html.parser").select("section")
     assert landing.found(cards) == (
-        "Of 2 claims that concern the generated objects: 1 supported, 1 undecided. "
-        "Supported: a1 holds."
+        f"Of 3 claims: 2 supported, 1 undecided. {landing.ONCE} Supported: a1 holds; a3 holds."
     )
 
 

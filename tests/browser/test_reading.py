@@ -230,7 +230,9 @@ def test_the_landing_page_has_three_doors_and_a_card_for_each_chapter(visit):
     for card in cards.all():
         assert card.locator("p").first.inner_text().endswith("?")
         assert "minutes to read" in card.locator(".minutes").inner_text()
-    assert "claims that concern the generated objects" in page.locator("#found").inner_text()
+    counted = re.search(r"Of (\d+) claims", page.locator("#found").inner_text())
+    on_cards = cards.locator(".verdicts summary").all_text_contents()
+    assert int(counted[1]) == sum(int(each.split()[0]) for each in on_cards)
 
 
 def test_search_engines_are_told_of_every_page_and_of_no_other():

@@ -10,6 +10,10 @@ from .lighter import thumbnail
 
 LANDING, CLAIMS = "chapters/index", "chapters/6_claims"
 CHAPTER = re.compile(r"chapters/\d\w*$")
+ONCE = (
+    "Here and on the cards of the chapters each claim counts once: by its verdict on the generated "
+    "objects or, if it does not concern them, by the first on its card."
+)
 MINUTES = re.compile(r"\bAbout (\d+ minutes to read, [^.;]+ to run)[.;]")
 
 
@@ -34,23 +38,22 @@ def fill(site) -> None:
 
 
 def found(cards: list[Tag]) -> str:
-    """Two sentences on the verdicts.
+    """Sentences on the verdicts.
 
     Args:
         cards: Of the claims.
 
     Returns:
-        How many claims have which verdict on the generated objects, and which are supported.
+        How many claims have which verdict, how that is counted, and which are supported.
     """
-    verdicts = {}
-    for card in cards:
-        rungs = card["data-rungs"].split("|")
-        if "objects" in rungs:
-            verdicts[card] = card["data-verdicts"].split("|")[rungs.index("objects")]
-    counted = _counted(verdicts.values())
-    names = [_says(card) for card, verdict in verdicts.items() if verdict == "supported"]
+    names = [_says(card) for card in cards if _verdict(card) == "supported"]
     stands = f" Supported: {'; '.join(names)}." if names else ""
-    return f"Of {len(verdicts)} claims that concern the generated objects: {counted}.{stands}"
+    return f"Of {len(cards)} claims: {_counted(map(_verdict, cards))}. {ONCE}{stands}"
+
+
+def _verdict(card: Tag) -> str:
+    """The verdict with which a claim counts: the first on its card, see `ONCE`."""
+    return card["data-verdicts"].split("|")[0]
 
 
 def _counted(verdicts: Iterable[str]) -> str:
@@ -107,7 +110,7 @@ def _verdicts(page, chapter) -> Tag | None:
     for card in claims.html.select(".claim-card"):
         if chapter.file in {claims.path(link["href"]) for link in card.select("a[href]")}:
             link = page.html.new_tag("a", href=f"{page.to(f'{CLAIMS}.html')}#{card['id']}")
-            verdicts[link] = card["data-verdicts"].split("|")[0]
+            verdicts[link] = _verdict(card)
             link.string = f"{_says(card)}: {verdicts[link]}"
     if not verdicts:
         return None
