@@ -7,6 +7,8 @@ import pytest
 from helpers import axe
 from helpers.rendered import NAMES, PAGES
 
+from utils.book.plotting import COLOURS
+
 BUTTONS = "chapters/1_introduction.html"
 TEXT, CHAPTER = 0.45e6, 1.6e6  # bytes that a page may weigh, all that it loads taken together
 PACKED = (".webp", ".png", ".woff", ".woff2")  # what a server does not compress once more
@@ -38,6 +40,42 @@ def test_a_page_fits_a_phone_in_light_and_dark(visit, name, scheme):
     page = visit(name, width=400, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert page.evaluate("document.documentElement.dataset.theme") in (scheme, None)
+
+
+def test_the_colours_of_charts_stand_out_in_the_dark(visit):
+    painted = (
+        visit("chapters/3_attention_sparsity.html", scheme="dark")
+        .locator(".cell_output img:not(.pictures)")
+        .first.evaluate(
+            """(chart, colours) => {
+            const { filter, mixBlendMode } = getComputedStyle(chart);
+            const context = document.createElement("canvas").getContext("2d");
+            return colours.map((colour) => {
+                const fill = (style, operation, filter) => {
+                    Object.assign(context, {
+                        fillStyle: style, globalCompositeOperation: operation, filter });
+                    context.fillRect(0, 0, 1, 1);
+                };
+                fill(getComputedStyle(document.body).backgroundColor, "source-over", "none");
+                fill(colour, mixBlendMode, filter);
+                return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+            });
+        }""",
+            ["#ffffff", *COLOURS.values()],
+        )
+    )
+    ground, *colours = map(_luminance, painted)
+    contrasts = {
+        name: (light + 0.05) / (ground + 0.05) for name, light in zip(COLOURS, colours, strict=True)
+    }
+    assert {name: ratio for name, ratio in contrasts.items() if ratio < 4.5} == {}
+
+
+def _luminance(colour):
+    """As the WCAG define it, of red, green and blue in 0 … 255."""
+    shares = [value / 255 for value in colour]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in shares]
+    return sum(weight * x for weight, x in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 @every_page
