@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 from functools import cache
 
 import numpy as np
@@ -169,21 +170,75 @@ def test_shape_and_texture_are_mixed_as_the_library_mixes_them(visit):
     says(page, mixed.images[58:59], 1)
 
 
+def test_a_mix_begins_with_the_shape_and_the_texture_of_the_picture(visit):
+    page = visit(f"picture={picture(17)[1]}")
+    page.get_by_role("tab", name="Mix").click()
+    images, mixed = lab_data.test_pictures()[0], lab_data.mixed_pictures()
+    shape, texture = int(images.shape[17]), int(images.texture[17])
+    assert page.get_by_label("Shape of").input_value() == str(shape)
+    assert page.get_by_label("texture of").input_value() == str(texture)
+    other = (texture + 1) % 10
+    page.get_by_label("texture of").select_option(str(other))
+    place = 10 * shape + other
+    says(page, mixed.images[place : place + 1])
+
+
 def test_the_map_is_of_the_layer_head_and_patch_that_are_chosen(visit):
     page = visit(f"picture={picture(5)[1]}&layer=2&head=3&patch=12")
     settled(page, "says")
     attention = lab_data.read(picture(5)[0]).attention[0, 1, 2, 12, 1:]
     row, column = divmod(int(attention.argmax()), 8)
     named = page.locator(".lab-looks figure:nth-child(2) [role=img]").get_attribute("aria-label")
-    assert (
-        f"most, {float(attention.max()):.3f}, to the patch in row {row + 1}, column {column + 1}"
-        in named
-    )
+    assert f"with {float(attention.max()):.3f}, to row {row + 1}, column {column + 1}" in named
     chosen = page.locator(".lab-heads [aria-selected=true]")
     assert chosen.get_attribute("aria-label") == "layer 2, head 3"
-    patch = page.get_by_role("grid", name="Patches of the picture").get_by_role("gridcell")
-    patch.nth(20).hover()
-    assert "the patch in row 3, column 5" in page.locator(".lab-looks").inner_text()
+
+
+def test_a_patch_that_is_pointed_at_or_focused_says_to_which_it_attends_most(visit):
+    page = visit(f"picture={picture(5)[1]}&layer=2&head=3")
+    settled(page, "says")
+    attention = lab_data.read(picture(5)[0]).attention[0, 1, 2, 1:, 1:]
+
+    def expected(patch):
+        most = float(attention[patch].max())
+        row, column = divmod(int(attention[patch].argmax()), 8)
+        return (
+            f"the patch in row {patch // 8 + 1}, column {patch % 8 + 1} attends most, with "
+            f"{most:.3f}, to row {row + 1}, column {column + 1}."
+        )
+
+    patches = page.get_by_role("grid", name="Patches of the picture").get_by_role("gridcell")
+    patches.nth(20).hover()
+    assert expected(20) in page.locator(".lab-looks").inner_text()
+    settled(page, expected(20))
+    page.mouse.move(0, 0)
+    patches.nth(20).focus()
+    page.keyboard.press("ArrowDown")
+    assert expected(28) in page.locator(".lab-looks").inner_text()
+    settled(page, expected(28))
+
+
+def test_the_evidence_is_for_the_class_that_is_chosen_until_the_picture_changes(visit):
+    def shows(page, place, label):
+        image = page.get_by_role("img", name="Evidence of the ResNet for")
+        asked = f"Evidence of the ResNet for {lab_data.MAKER.SHAPES[label]},"
+        page.get_by_role("img", name=asked).wait_for()
+        total = float(lab_data.read(picture(place)[0]).evidence[0, label].sum())
+        figure = page.locator("figure").filter(has=image)
+        assert f"{total:.1f}".replace("-", "−") + " in all" in figure.inner_text()
+
+    page = visit(f"picture={picture(3)[1]}")
+    settled(page, "says")
+    answers = [int(lab_data.read(picture(place)[0]).cnn.argmax()) for place in (3, 4)]
+    shows(page, 3, answers[0])
+    other = (answers[0] + 1) % 10
+    page.get_by_label("Evidence for").select_option(label=lab_data.MAKER.SHAPES[other])
+    shows(page, 3, other)
+    page.wait_for_function("() => location.hash.includes('evidence=')")
+    shows(visit(page.url.split("#")[1]), 3, other)
+    page.get_by_role("button", name="Next").click()
+    shows(page, 4, answers[1])
+    assert page.get_by_label("Evidence for").input_value() == ""
 
 
 def ablated(image, layers, k, value):
@@ -249,6 +304,25 @@ def test_patches_that_are_clicked_go(visit):
     assert "taken away" in cells.nth(28).get_attribute("aria-label")
     cells.nth(28).click()
     page.wait_for_function("() => location.hash.endsWith('patches=28')")
+
+
+def test_put_all_back_leaves_what_else_is_chosen(visit):
+    chosen = {"take from": "block", "these": "bottom", "and put in": "uniform"}
+    page = visit(
+        f"picture={picture(3)[1]}&net={lab_data.NETWORKS['vit']}"
+        "&scope=block&order=bottom&value=uniform&k=9"
+    )
+    taken = page.locator(".lab-numbers data")
+    taken.wait_for()
+    page.get_by_role("button", name="Put all back").click()
+    taken.wait_for(state="detached")
+    assert page.get_by_role("slider", name="How many").input_value() == "0"
+    found = {label: page.get_by_label(label, exact=True).input_value() for label in chosen}
+    assert found == chosen
+    page.get_by_label("these", exact=True).select_option("permuted")
+    taken.wait_for()
+    page.get_by_role("button", name="Put all back").click()
+    taken.wait_for(state="detached")
 
 
 def test_places_of_the_cnn_go_layer_by_layer(visit):
@@ -389,7 +463,31 @@ def test_a_step_says_in_how_many_pictures_it_is_as_in_the_one_that_it_shows():
     assert f"{lost} of the {len(right)} pictures that the ViT names rightly" in found
 
 
+def test_the_first_step_says_how_many_patches_of_a_head_go_and_how_many_stay():
+    gone, stay = re.search(
+        r"the (\d+) patches .* the other (\d+)", about()["steps"][0]["task"]
+    ).groups()
+    assert f"k={gone}" in (about()["steps"][0]["state"] or f"k={gone}")
+    assert int(gone) + int(stay) == about()["networks"]["vit"]["side"] ** 2
+
+
 # Drawing, and pictures of one's own.
+
+
+@pytest.mark.parametrize("above", [60, 300])  # the sheet, in pixels
+def test_a_message_does_not_lie_on_the_sheet_that_is_drawn_on(visit, above):
+    waiting = []
+    page = visit(
+        width=400, prepare=lambda page: page.route("**/*.safetensors", lambda r: waiting.append(r))
+    )
+    page.get_by_role("tab", name="Draw").click()
+    board = page.locator(".lab-shown .lab-picture")
+    board.evaluate("(e, y) => scrollBy(0, e.getBoundingClientRect().top - y)", above)
+    board.click()
+    assert "Fetching" in message(page)
+    shown, sheet = (part.bounding_box() for part in (page.locator(".lab-message"), board))
+    assert 0 < shown["y"] < 900 - shown["height"]
+    assert shown["y"] + shown["height"] <= sheet["y"] or shown["y"] >= sheet["y"] + sheet["height"]
 
 
 def test_what_is_drawn_is_in_the_link_and_can_be_taken_back(visit):
@@ -798,7 +896,11 @@ def test_the_keyboard_reaches_and_works_everything(visit):
                     ?? e.ariaLabel; }"""
             )
         )
-    for name in ("Heads in rows, layers in columns", "Draw the curve", "Copy link to this s"):
+    for name in (
+        "Heads in rows, layers in columns: choose",
+        "Draw the curve",
+        "Copy link to this s",
+    ):
         assert any(stop.startswith(name) for stop in stops), name
     heads = page.get_by_role("grid", name="Heads in rows")
     heads.get_by_role("gridcell", selected=True).focus()
@@ -861,11 +963,29 @@ def test_a_figure_of_a_chapter_comes_to_life_and_stays_recorded_elsewhere(visit,
         first.get_by_role("gridcell", name="patch in row 4, column 4").hover()
         settled(page, "says")
     else:
+        expected, kl = ablated(image, "blocks.*.attn", 8, "zero")
+        after = first.locator(".lab-answers td:last-child data").evaluate_all(
+            "list => list.map(e => Number(e.value))"
+        )
+        np.testing.assert_allclose(after, expected, **CLOSE)
+        own = first.locator(".lab-numbers data").get_attribute("value")
+        assert float(own) == pytest.approx(kl, abs=2e-4)
+        assert first.get_by_role("slider").get_attribute("aria-valuetext") == "8 of 64 patches"
         first.get_by_role("slider").fill("30")
         settled(page, "After the ablation")
     assert len({url for url in page.requested if "safetensors" in url}) == 2
     assert "lab.html#picture=" in first.get_by_role("link").get_attribute("href")
     assert page.errors == []
+
+
+def test_the_patches_that_a_figure_takes_are_the_strongest_of_the_head_that_it_shows():
+    figure = lab.figure("ablation", picture=picture(4)[1], layer=2, head=3, k=5)
+    _, taken, *others = figure.view["ablated"]["changes"]
+    gone = np.array(taken["shares"]).reshape(4, 65)
+    attention = lab_data.read(picture(4)[0]).attention[0, 1, 2, 0, 1:]
+    assert set(gone[2].nonzero()[0] - 1) == set(attention.topk(5).indices.tolist())
+    assert gone.sum(1).tolist() == [5] * 4
+    assert not any(others)
 
 
 def test_the_landing_page_has_a_live_teaser(visit, address):
@@ -874,7 +994,7 @@ def test_the_landing_page_has_a_live_teaser(visit, address):
     page.goto(address.replace("lab.html", "index.html"), wait_until="networkidle")
     place = page.locator("[data-lab=teaser]")
     assert not any("safetensors" in url for url in page.requested)
-    assert place.get_by_role("img", name="Attention of the class token").is_visible()
+    assert place.get_by_role("img", name="the class token attends most").is_visible()
     cells = place.get_by_role("grid", name="Test pictures").get_by_role("gridcell")
     cells.nth(17).click()
     settled(page, "says")

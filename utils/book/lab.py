@@ -13,10 +13,12 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from ..measures.ablation.outcomes import compared
 from ..measures.ablation.units import units_of
 from ..probes import Ablator, token_layout
 from . import lab_data
@@ -53,8 +55,8 @@ class LabFigure:
         """The recorded figure, as HTML."""
         source = f"data:image/png;base64,{base64.b64encode(self._png).decode('ascii')}"
         return (
-            f'<figure class="lab-still"><img alt="{html.escape(self.alt)}" src="{source}" '
-            'style="width:100%;max-width:640px;background:white"></figure>'
+            f'<figure class="lab-still"><img class="pictures" alt="{html.escape(self.alt)}" '
+            f'src="{source}" style="width:100%;max-width:640px;background:white"></figure>'
         )
 
     def _repr_html_(self) -> str:
@@ -81,7 +83,7 @@ def figure(
             picture if None.
         layer: From 1 on; the one with the strongest weight if None.
         head: From 1 on; as `layer`.
-        k: How many patches are taken away where the figure is recorded; in the Lab the reader says.
+        k: How many patches are taken away until the reader says.
 
     Returns:
         The figure, to be shown by the last line of a cell.
@@ -116,9 +118,13 @@ def figure(
     elif kind == "attention":
         drawn, alt = _attention(image, attention, layer, head)
     else:
-        drawn, alt = _ablation(image, found.vit[0], _inside("number of patches", k, n))
+        after = _without(image, layer, _inside("number of patches", k, n))
+        drawn, alt = _ablation(image, found.vit[0], torch.tensor(after["probabilities"]), k)
+        view = view | {"ablated": after}
     alt = f"Picture {picture}, labelled {lab_data.MAKER.SHAPES[int(labels[place])]}; {alt}"
     state = f"picture={picture}&layer={layer}&head={head}"
+    if kind == "ablation":
+        state += f"&net={lab_data.NETWORKS['vit']}&scope=all&order=top&k={k}"
     return LabFigure(kind, state, alt, drawn, view)
 
 
@@ -201,16 +207,39 @@ def _looks(ax, image: Tensor, attention: Tensor, layer: int, head: int) -> str:
     )
 
 
-def _ablation(image: Tensor, intact: Tensor, k: int) -> tuple[Figure, str]:
+def _without(image: Tensor, layer: int, k: int) -> dict:
+    """What the ViT says without the k strongest patches of every head, as the Lab has it.
+
+    Of the patches that go, those of one layer, which is shown.
+    """
     vit = lab_data.networks()["vit"]
     units = units_of(vit, "blocks.*.attn", "attention")
-    responses = units.read(image)
-    specs = []
-    for layer, found in responses.items():
+    shares = {}
+    for name, found in units.read(image).items():
         top = found.scores.argsort(dim=-1, descending=True, stable=True)[..., :k]
-        shares = torch.zeros_like(found.scores).scatter(-1, top, 1.0)
-        specs.append(units.spec(layer, shares, "zero"))
-    after = Ablator(vit).run(image, [specs])[0, 0].softmax(-1)
+        shares[name] = torch.zeros_like(found.scores).scatter(-1, top, 1.0)
+    specs = [units.spec(name, share, "zero") for name, share in shares.items()]
+    intact, after = Ablator(vit).run_with_intact(image, [specs])
+    answer = intact.argmax(-1)
+    before, outcome = (compared(intact, logits, answer) for logits in (intact[None], after))
+    probabilities = after[0, 0].softmax(-1)
+    changes: list[dict | None] = [None] * len(shares)
+    gone = list(shares.values())[layer - 1][0]  # [heads, patches]
+    keys = F.pad(gone, (token_layout(vit).prefix, 0)).flatten().int()
+    changes[layer - 1] = {"shares": keys.tolist()}
+    return {
+        "role": "vit",
+        "order": "top",
+        "probabilities": [round(share, 6) for share in probabilities.tolist()],
+        "answer": int(probabilities.argmax()),
+        "kl": round(outcome.kl.item(), 6),
+        "before": round(before.margin.item(), 6),
+        "margin": round(outcome.margin.item(), 6),
+        "changes": changes,
+    }
+
+
+def _ablation(image: Tensor, intact: Tensor, after: Tensor, k: int) -> tuple[Figure, str]:
     fig, (left, right) = _axes(2)
     _picture(left, image, "the picture")
     sides = [

@@ -128,9 +128,10 @@ class _Search:
     def few(self) -> Step:
         """Removing few strongest patches changes a right answer."""
         return self._ablation(
-            "Three patches carry it",
-            f"Find a picture whose answer {FEW} of {self.n} patches carry: under “Take something "
-            "away”, take each head’s strongest, in all layers.",
+            "Three patches a head",
+            f"In every head of every layer, the class token no longer sees the {FEW} patches that "
+            f"it attends to most there; it keeps the other {self.n - FEW}. Find a picture whose "
+            "answer this changes, under “Take something away”.",
             "top",
             FEW,
             self._changes("top", FEW),
@@ -143,8 +144,8 @@ class _Search:
         top = self._changes("top", FEW)
         return self._ablation(
             "Or is it the amount?",
-            "Take as much attention away as those three hold, but in random places. Does the "
-            "answer break as well? Always?",
+            "Take as much attention from each head as those three hold, but at random patches. "
+            "Does the answer change as well? Always?",
             "matched",
             FEW,
             top & self._changes("matched", FEW),

@@ -4,7 +4,7 @@ import { attribute, h, say, select } from "./dom.js";
 import { Grid } from "./grid.js";
 import { COLOURS, largeSheet, paint, paintMap, sheet } from "./paint.js";
 import { another } from "./picture.js";
-import { minus, placeName } from "./words.js";
+import { article, attends, minus, placeName } from "./words.js";
 
 /** A colour bar on a square-root scale. */
 class Bar {
@@ -22,29 +22,6 @@ class Bar {
   show(full, digits) {
     say(this.most, full > 0 ? minus(full.toFixed(digits)) : "–");
   }
-}
-
-/** The attention of a row, [layers][heads] of numbers a patch; null where it is not known yet. */
-export function attentionOf({ seen, about, state, picture, awake }, patch = state.patch) {
-  const { layers, heads, prefix, side } = about.networks.vit;
-  const n = side ** 2;
-  const each = (of) =>
-    Array.from({ length: layers }, (_, layer) =>
-      Array.from({ length: heads }, (_, head) => of(layer, head)),
-    );
-  if (seen.vit) {
-    const tokens = n + prefix;
-    const row = patch ? prefix + patch - 1 : 0;
-    return each((layer, head) => {
-      const from = ((layer * heads + head) * tokens + row) * tokens + prefix;
-      return seen.vit.attention.subarray(from, from + n);
-    });
-  }
-  if (awake || patch || !picture) return null;
-  const recorded = about.first.attention;
-  return each((layer, head) =>
-    recorded.slice((layer * heads + head) * n, (layer * heads + head + 1) * n),
-  );
 }
 
 const mostOf = (maps) => Math.max(...maps.flat().map((map) => Math.max(...map)));
@@ -85,19 +62,19 @@ export class Asking {
     if (patch) session.wake();
     if (patch && !session.seen.vit) session.settle();
     session.pointed = patch;
+    if (patch) session.spoken = attends(session);
     session.update();
   }
 
   update(session) {
     if (session.bytes) paint(this.canvas, session.bytes);
-    const { state, pointed } = session;
+    const { state, asked } = session;
     const { side } = session.about.networks.vit;
     this.grid.select(...(state.patch ? [state.patch - 1] : []));
-    const patch = pointed || state.patch;
     say(
       this.text,
-      patch
-        ? `You ask the patch in ${placeName(patch, side)}.`
+      asked
+        ? `You ask the patch in ${placeName(asked, side)}.`
         : "You ask the class token, which gathers the answer. Point at a patch to ask it.",
     );
     this.whole.hidden = !state.patch;
@@ -114,7 +91,7 @@ export class Attention {
     this.text = h("span", {});
     this.sheets = Array.from({ length: layers * heads }, () => sheet());
     this.grid = new Grid({
-      label: "Heads in rows, layers in columns",
+      label: "Heads in rows, layers in columns: choose one to see it large",
       rows: heads,
       columns: layers,
       cell: (index) => [this.sheets[index]],
@@ -134,19 +111,18 @@ export class Attention {
       h(
         "p",
         { class: "lab-axis", "aria-hidden": "true" },
-        `layers 1 to ${layers} →, heads 1 to ${heads} ↓`,
+        `Choose a head: layers 1 to ${layers} →, heads 1 to ${heads} ↓`,
       ),
       this.grid.element,
     );
   }
 
   update(session) {
-    const { bytes, state, about, pointed } = session;
-    const { layers, side } = about.networks.vit;
-    const patch = pointed || state.patch;
-    const maps = attentionOf(session, patch);
-    const who = patch ? `the patch in ${placeName(patch, side)}` : "the class token";
-    say(this.text, `Where ${who} looks: layer ${state.layer}, head ${state.head}.`);
+    const { bytes, state, about } = session;
+    const { layers } = about.networks.vit;
+    const maps = session.attention(session.asked);
+    say(this.text, attends(session));
+    attribute(this.stage, "aria-label", attends(session));
     this.grid.select((state.head - 1) * layers + state.layer - 1);
     attribute(this.element, "data-waiting", !maps);
     if (!maps || !bytes) return;
@@ -154,13 +130,6 @@ export class Attention {
     this.bar.show(full, 3);
     const own = maps[state.layer - 1][state.head - 1];
     paintMap(this.canvas, bytes, own, full, COLOURS.vit);
-    const strongest = own.indexOf(Math.max(...own)) + 1;
-    attribute(
-      this.stage,
-      "aria-label",
-      `Attention of ${who} in layer ${state.layer}, head ${state.head}: most, ` +
-        `${Math.max(...own).toFixed(3)}, to the patch in ${placeName(strongest, side)}`,
-    );
     this.sheets.forEach((canvas, i) =>
       paintMap(canvas, bytes, maps[i % layers][Math.floor(i / layers)], full, COLOURS.vit),
     );
@@ -175,43 +144,42 @@ export class Evidence {
     this.bar = new Bar("cnn");
     this.text = h("span", {});
     const classes = session.about.shapes.map((name, i) => [i, name]);
-    this.label = null; // the answer
-    this.choice = select("Evidence for", [["", "its answer"], ...classes], (value) => {
-      this.label = value === "" ? null : Number(value);
-      session.wake();
-      session.settle();
-    });
+    this.choice = select("Evidence for", [["", "its answer"], ...classes], (value) =>
+      session.set({ evidence: value === "" ? null : Number(value) }),
+    );
     const caption = h("figcaption", {}, this.text);
     this.element = h("figure", {}, this.stage, this.bar.element, caption, this.choice.element);
   }
 
   update(session) {
-    const { bytes, seen, about, awake } = session;
-    const found = this.of(seen.cnn, about, awake);
+    const { bytes, state, about } = session;
+    this.choice.control.value = state.evidence ?? "";
+    const found = this.of(session);
+    const name = found && about.shapes[found.label];
+    const alt = found && `Evidence of the ResNet for ${name}, place by place`;
     attribute(this.element, "data-waiting", !found);
-    if (!found || !bytes) return;
-    const { label, shares } = found;
-    const name = about.shapes[label];
+    attribute(this.stage, "aria-label", alt);
+    if (!found || !bytes) return say(this.text, "");
+    const { shares } = found;
     const full = Math.max(...shares);
     const sum = shares.reduce((total, share) => total + share, 0);
     say(
       this.text,
-      `What the ResNet sees of a ${name}: what each place of its last map adds to that logit, ` +
+      `What the ResNet sees of ${article(name)}: what each place of its last map adds to that logit, ` +
         `${minus(sum.toFixed(1))} in all. What speaks against it has no colour.`,
     );
     this.bar.show(full, 2);
     paintMap(this.canvas, bytes, shares, full, COLOURS.cnn);
-    attribute(this.stage, "aria-label", `Evidence of the ResNet for ${name}, place by place`);
   }
 
-  of(found, about, awake) {
-    if (found?.evidence) {
-      const label = this.label ?? found.answer;
-      const { shares, side } = found.evidence;
+  of({ seen, state, about, awake }) {
+    if (seen.cnn) {
+      const label = state.evidence ?? seen.cnn.answer;
+      const { shares, side } = seen.cnn.evidence;
       return { label, shares: shares.subarray(label * side ** 2, (label + 1) * side ** 2) };
     }
     const { cnn, evidence } = about.first;
     const label = cnn.indexOf(Math.max(...cnn));
-    return awake || this.label !== null ? null : { label, shares: evidence };
+    return awake ? null : { label, shares: evidence };
   }
 }

@@ -43,7 +43,7 @@ export function news() {
 /** The part of the page that an address is about. */
 function partOf(address) {
   const asked = new URLSearchParams(address);
-  return asked.has("order") ? "gone" : asked.has("patch") ? "looks" : "shown";
+  return asked.has("order") ? "gone" : asked.has("patch") || asked.has("evidence") ? "looks" : "shown";
 }
 
 export function page(session, steps) {

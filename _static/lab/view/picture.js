@@ -116,6 +116,14 @@ export class Choice {
   }
 }
 
+/** Which shape and texture the picture has, by number; nothing of a reader's own. */
+function cuesOf(session) {
+  const { source } = session.state;
+  if (source.kind === "mix") return source;
+  const [, , shape, texture] = session.about.pictures[placeOf(session)] ?? [];
+  return { shape, texture };
+}
+
 /** Shape of one class, texture of another. */
 class Mixer {
   constructor(session) {
@@ -138,11 +146,12 @@ class Mixer {
 
   update(session) {
     if (!this.element.closest("[hidden]")) this.gallery.paint(session);
-    const { source } = session.state;
-    if (source.kind !== "mix") return this.gallery.grid.select();
-    this.gallery.grid.select(10 * source.shape + source.texture);
-    this.shape.control.value = source.shape;
-    this.texture.control.value = source.texture;
+    const { shape, texture } = cuesOf(session);
+    const isMix = session.state.source.kind === "mix";
+    this.gallery.grid.select(...(isMix ? [10 * shape + texture] : []));
+    if (shape === undefined) return;
+    this.shape.control.value = shape;
+    this.texture.control.value = texture;
   }
 }
 

@@ -1,7 +1,6 @@
 // Taking attention or places away, and what becomes of the answer.
 
 import { Answers } from "./answers.js";
-import { attentionOf } from "./maps.js";
 import { attribute, h, newId, radios, say, select } from "./dom.js";
 import { Grid } from "./grid.js";
 import { COLOURS, largeSheet, paint, paintGone, paintMap } from "./paint.js";
@@ -62,7 +61,11 @@ export class Removal {
       this.slider,
       this.k,
     );
-    const none = { click: () => session.set({ k: 0, patches: [], order: "top" }) };
+    const putBack = () => {
+      const { order } = session.state;
+      // Nothing but another order puts back what has been moved.
+      session.set({ k: 0, patches: [], order: order === "permuted" ? "top" : order });
+    };
     this.form = h(
       "div",
       { class: "lab-controls" },
@@ -74,7 +77,7 @@ export class Removal {
       h(
         "p",
         { class: "lab-row" },
-        h("button", { type: "button", on: none }, "Put all back"),
+        h("button", { type: "button", on: { click: putBack } }, "Put all back"),
         another(session),
       ),
     );
@@ -138,7 +141,7 @@ export class Removal {
     const found = changeOf(session);
     if (!found) paint(this.canvas, bytes);
     else if (state.order === "permuted") {
-      const own = attentionOf(session, 0)[state.layer - 1][state.head - 1];
+      const own = session.attention(0)[state.layer - 1][state.head - 1];
       const moved = Float32Array.from(found.places, (place) => own[place]);
       paintMap(this.canvas, bytes, moved, Math.max(...own), COLOURS.vit);
     } else paintGone(this.canvas, bytes, found.shares, COLOURS[state.net]);

@@ -26,7 +26,8 @@ export class Session {
   }
 
   forget() {
-    Object.assign(this, { seen: { vit: null, cnn: null }, ablated: null, unusual: false });
+    const ablated = this.awake ? null : (this.about.first.ablated ?? null);
+    Object.assign(this, { seen: { vit: null, cnn: null }, ablated, unusual: false });
   }
 
   show(...views) {
@@ -42,6 +43,7 @@ export class Session {
   wake() {
     if (this.awake) return;
     this.awake = true;
+    this.forget();
     engine ??= connect();
     this.engine = engine;
     engine.hasWorker.then((has) => has || this.say(NO_WORKER));
@@ -51,11 +53,12 @@ export class Session {
     }
   }
 
-  /** Change what is chosen. */
+  /** Change what is chosen; of another picture, the evidence is first for the answer. */
   set(change) {
     if (!this.message.startsWith("Fetching")) this.message = "";
     this.wake();
-    this.become({ ...this.state, ...change });
+    const evidence = change.source ? null : this.state.evidence;
+    this.become({ ...this.state, evidence, ...change });
   }
 
   become(state) {
@@ -85,6 +88,32 @@ export class Session {
     }
   }
 
+  /** The patch whose attention is shown, pointed at or chosen, from 1 on; 0 is the class token. */
+  get asked() {
+    return this.pointed || this.state.patch;
+  }
+
+  /** The attention of a patch, [layers][heads] of numbers a patch; null where it is not known yet. */
+  attention(patch) {
+    const { about, awake, picture } = this;
+    const { layers, heads, prefix, side } = about.networks.vit;
+    const n = side ** 2;
+    const each = (of) =>
+      Array.from({ length: layers }, (_, layer) =>
+        Array.from({ length: heads }, (_, head) => of(layer * heads + head)),
+      );
+    if (this.seen.vit) {
+      const tokens = n + prefix;
+      const row = patch ? prefix + patch - 1 : 0;
+      return each((map) => {
+        const from = (map * tokens + row) * tokens + prefix;
+        return this.seen.vit.attention.subarray(from, from + n);
+      });
+    }
+    if (awake || patch || !picture) return null;
+    return each((map) => about.first.attention.slice(map * n, (map + 1) * n));
+  }
+
   /** What a network says of the picture that is shown; null where that is not known yet. */
   probabilities(role) {
     return this.seen[role]?.probabilities ?? (this.awake ? null : this.about.first[role]);
@@ -106,7 +135,7 @@ export class Session {
       const before = this.picture;
       const next = { picture, bytes: bytesOf(picture), index: indexOf(this.state.source) };
       const isNew = !before || before.some((number, i) => number !== picture[i]);
-      const ready = ROLES.every((role) => loading.get(role)?.done);
+      const ready = this.awake && ROLES.every((role) => loading.get(role)?.done);
       if (isNew && !ready) this.forget();
       if (!ready) Object.assign(this, next);
       if (!this.awake) return this.update();

@@ -18,6 +18,7 @@ export function opening({ first, networks }) {
     layer: first.layer,
     head: first.head,
     patch: 0, // of the row that is shown; 0 is the class token
+    evidence: null, // the class that it is for; null is the answer
     net: "vit", // from which units are taken
     scope: "all",
     at: networks.cnn.layers.at(-1),
@@ -67,6 +68,7 @@ export function format(state, about) {
   if (state.strokes) parts.push(["strokes", state.strokes]);
   parts.push(["layer", state.layer], ["head", state.head]);
   if (state.patch) parts.push(["patch", state.patch]);
+  if (state.evidence !== null) parts.push(["evidence", shapes[state.evidence]]);
   if (isAblation(state) || state.net !== "vit") {
     parts.push(["net", networks[state.net].name]);
     parts.push(["scope", state.net === "vit" ? state.scope : state.at], ["order", state.order]);
@@ -132,6 +134,9 @@ const READ = {
   },
   patch(state, value, { networks }) {
     state.patch = whole("patch", value, networks.vit.side ** 2);
+  },
+  evidence(state, value, { shapes }) {
+    state.evidence = shapes.indexOf(among("evidence", value, shapes));
   },
   net(state, value, { networks }) {
     const role = Object.keys(networks).find((known) => networks[known].name === value);

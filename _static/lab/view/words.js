@@ -32,6 +32,19 @@ export function says(probabilities, { shapes }) {
   return `${shapes[probabilities.indexOf(most)]}, ${percent(most)}`;
 }
 
+/** To which patch the one that is asked attends most, in the head that is shown. */
+export function attends(session) {
+  const { asked, state, about } = session;
+  const { side } = about.networks.vit;
+  const who = asked ? `the patch in ${placeName(asked, side)}` : "the class token";
+  const head = `Layer ${state.layer}, head ${state.head}`;
+  const own = session.attention(asked)?.[state.layer - 1][state.head - 1];
+  if (!own) return `${head}.`;
+  const most = Math.max(...own);
+  const where = placeName(own.indexOf(most) + 1, side);
+  return `${head}: ${who} attends most, with ${most.toFixed(3)}, to ${where}.`;
+}
+
 /** What the picture of a session is. */
 export function title({ state, about }) {
   const { source, strokes } = state;
@@ -50,7 +63,8 @@ export function title({ state, about }) {
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 /** What the networks of a session say. */
-export function sentence({ about, seen, ablated, state, unusual }) {
+export function sentence(session) {
+  const { about, seen, ablated, state, unusual, asked } = session;
   const words = Object.keys(KINDS)
     .filter((role) => seen[role])
     .map((role) => `The ${KINDS[role]} says ${says(seen[role].probabilities, about)}.`);
@@ -63,5 +77,6 @@ export function sentence({ about, seen, ablated, state, unusual }) {
     words.push(
       "This picture is unlike those that the networks learned from: their answers mean little.",
     );
+  if (asked) words.push(attends(session));
   return words.join(" ");
 }
