@@ -4,7 +4,7 @@ import { attribute, h, say, select } from "./dom.js";
 import { Grid } from "./grid.js";
 import { COLOURS, largeSheet, paint, paintMap, sheet } from "./paint.js";
 import { another } from "./picture.js";
-import { article, attends, minus, placeName } from "./words.js";
+import { attends, minus, placeName } from "./words.js";
 
 /** A colour bar on a square-root scale. */
 class Bar {
@@ -165,8 +165,8 @@ export class Evidence {
     const sum = shares.reduce((total, share) => total + share, 0);
     say(
       this.text,
-      `What the ResNet sees of ${article(name)}: what each place of its last map adds to that logit, ` +
-        `${minus(sum.toFixed(1))} in all. What speaks against it has no colour.`,
+      `What places of its last map add to the ResNet’s logit for ${name}: ` +
+        `${minus(sum.toFixed(1))} in all. What lowers it has no colour.`,
     );
     this.bar.show(full, 2);
     paintMap(this.canvas, bytes, shares, full, COLOURS.cnn);
