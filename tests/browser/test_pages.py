@@ -94,11 +94,17 @@ def test_formulas_bring_their_script_and_no_other_page_does(visit, name):
     assert loaded == (page.locator(".math").count() > 0)
 
 
-def test_formulas_are_typeset(visit):
+def test_formulas_are_typeset_when_they_come_near_the_view_and_all_of_them_for_print(visit):
     page = visit(BUTTONS)
-    formulas = page.locator(".math").count()
-    assert formulas > 0
-    assert page.locator(".math mjx-container").count() >= formulas
+    formulas, waiting = page.locator(".math"), page.locator("mjx-lazy")
+    assert page.locator(".math mjx-container").count() >= formulas.count() > 0
+    last = formulas.last.locator("mjx-lazy")
+    assert last.count() == 1 < waiting.count()
+    formulas.last.evaluate("formula => formula.scrollIntoView()")
+    last.wait_for(state="detached")
+    assert waiting.count() > 0
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_function("() => !document.querySelector('mjx-lazy')")
     assert page.locator("mjx-merror").count() == 0
 
 
