@@ -1,8 +1,8 @@
 """`python -m benchmarks.pages`: how busy the main thread is with each chapter of the rendered book.
 
 Chapters take turns in headless Chromium, each in a new context; what counts is processor time of
-the main thread until formulas in view are typeset and the network is quiet. Printed are medians, and their
-ratio to the lightest chapter.
+the main thread until the network is quiet and the formulas in view are typeset. Printed are
+medians, and their ratio to the lightest chapter.
 """
 
 import argparse
