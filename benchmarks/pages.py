@@ -7,6 +7,7 @@ medians, and their ratio to the lightest chapter.
 
 import argparse
 import statistics
+from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -34,16 +35,17 @@ def busy(browser: Browser, url: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.pages", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each chapter")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--pages", type=Path, default=PAGES, help="the rendered book")
+    options = parser.parse_args()
     found: dict[str, list[float]] = {
-        file.name: [] for file in sorted(PAGES.glob("chapters/[0-9]*.html"))
+        file.name: [] for file in sorted(options.pages.glob("chapters/[0-9]*.html"))
     }
     path = chromium()
     if path is None or not found:
         parser.error("this needs Chromium on the path and the rendered book: run make book first")
-    with served(PAGES) as address, sync_playwright() as playwright:
+    with served(options.pages) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        for _ in range(rounds):
+        for _ in range(options.rounds):
             for name, values in found.items():
                 values.append(busy(browser, f"{address}/chapters/{name}"))
         browser.close()

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import pages
 from benchmarks.__main__ import TOPICS, noise
 from utils.book.serve import chromium
 
@@ -27,28 +26,30 @@ def test_every_contender_of_a_topic_runs(topic):
                 make(make_model())(batches)
 
 
-def test_the_command_prints_a_table_with_a_row_for_each_contender():
-    run = [sys.executable, "-m", "benchmarks", "loading", "--rounds", "1"]
+def printed(*words):
+    """What a module prints as a command, in a process of its own."""
+    run = [sys.executable, "-m", *words]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
-    ratios = re.findall(r"^(.{32}) *(\d+\.\d{3}) .* (\d+)$", done.stdout, re.MULTILINE)
+    return done.stdout
+
+
+def test_the_command_prints_a_table_with_a_row_for_each_contender():
+    said = printed("benchmarks", "loading", "--rounds", "1")
+    ratios = re.findall(r"^(.{32}) *(\d+\.\d{3}) .* (\d+)$", said, re.MULTILINE)
     names = [name.strip() for name, *_ in ratios]
     assert names == ["in the same process", "1 reader", "2 readers", "4 readers"]
     assert all(float(ratio) > 0 and int(rate) > 0 for _, ratio, rate in ratios)
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium was found on the path")
-def test_pages_take_turns_and_have_a_row_each_once_their_formulas_are_typeset(
-    tmp_path, monkeypatch, capsys
-):
+def test_pages_take_turns_and_have_a_row_each_once_their_formulas_are_typeset(tmp_path):
     typeset = "document.querySelector('.math').append(document.createElement('mjx-container'))"
     late = f"<p class='math'></p><script>setTimeout(() => {typeset}, 300)</script>"
     (tmp_path / "chapters").mkdir()
     for name, content in {"1_formula": late, "2_text": "<p>Text", "lab": "<p>No chapter"}.items():
         (tmp_path / f"chapters/{name}.html").write_text(content, encoding="utf-8")
-    monkeypatch.setattr(pages, "PAGES", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["pages", "--rounds", "2"])
-    pages.main()
-    rows = re.findall(r"^(\S+) +(\d+\.\d{3}) +(\d+\.\d\d)$", capsys.readouterr().out, re.MULTILINE)
+    said = printed("benchmarks.pages", "--rounds", "2", "--pages", str(tmp_path))
+    rows = re.findall(r"^(\S+) +(\d+\.\d{3}) +(\d+\.\d\d)$", said, re.MULTILINE)
     assert sorted(name for name, *_ in rows) == ["1_formula.html", "2_text.html"]
     assert all(float(seconds) > 0 and float(ratio) >= 1 for _, seconds, ratio in rows)
