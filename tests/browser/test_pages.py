@@ -87,6 +87,11 @@ def test_every_picture_on_a_page_has_a_text_that_is_not_its_path(visit, name):
 
 
 @every_page
+def test_what_a_library_warns_of_is_on_no_page(visit, name):
+    assert visit(name).locator(".output.stderr").all_inner_texts() == []
+
+
+@every_page
 def test_formulas_bring_their_script_and_no_other_page_does(visit, name):
     page = visit(name)
     scripts = page.eval_on_selector_all("script[src]", "scripts => scripts.map(s => s.src)")
