@@ -259,7 +259,7 @@ def test_what_was_found_counts_each_claim_once_and_says_how():
     )
     cards = BeautifulSoup(html, "html.parser").select("section")
     assert landing.found(cards) == (
-        f"Of 3 claims: 2 supported, 1 undecided. {landing.ONCE} Supported: a1 holds; a3 holds."
+        f"Of 3 claims: 2 supported, 1 undecided. Supported: a1 holds; a3 holds. {landing.ONCE}"
     )
 
 

@@ -44,11 +44,11 @@ def found(cards: list[Tag]) -> str:
         cards: Of the claims.
 
     Returns:
-        How many claims have which verdict, how that is counted, and which are supported.
+        How many claims have which verdict, which are supported, and how that is counted.
     """
     names = [_says(card) for card in cards if _verdict(card) == "supported"]
     stands = f" Supported: {'; '.join(names)}." if names else ""
-    return f"Of {len(cards)} claims: {_counted(map(_verdict, cards))}. {ONCE}{stands}"
+    return f"Of {len(cards)} claims: {_counted(map(_verdict, cards))}.{stands} {ONCE}"
 
 
 def _verdict(card: Tag) -> str:
