@@ -384,12 +384,30 @@ def _second() -> dict[str, Experiment]:
     }
     ablated = {name: replace(each, options=FINE, n=10_000) for name, each in ablated.items()}
     twins = ("sparseness", "similarity", "representation")
+    (fewer,) = GROUPS["matched"].names
+    matched = {fewer if name == "resnet-d20-n4" else name: u for name, u in VIT_AND_CNN.items()}
+    middle = (*MIDDLE, fewer)
     return {
         **ablated,
         **{name: replace(EXPERIMENTS[name], random=TWINS) for name in twins},
         "pairs": replace(EXPERIMENTS["pairs"], pairs=_pairs_of_seeds()),
-        "behaviour": replace(EXPERIMENTS["behaviour"], n=ENOUGH),
-        "attack": replace(EXPERIMENTS["attack"], n=ENOUGH),
+        "vit-and-cnn": replace(
+            EXPERIMENTS["vit-and-cnn"],
+            only=tuple(matched),
+            settings={
+                design: tuple(s for unit in units for s in _profiles(*unit, ("mean",)))
+                for design, units in matched.items()
+            },
+        ),
+        **{
+            name: replace(
+                EXPERIMENTS[name], n=ENOUGH, groups=(*FLOOR, *ALTERED, "matched"), only=middle
+            )
+            for name in ("behaviour", "attack")
+        },
+        "cue-conflict": replace(
+            EXPERIMENTS["cue-conflict"], groups=(*FLOOR, *ALTERED, "matched")
+        ),
     }
 
 

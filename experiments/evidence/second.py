@@ -488,10 +488,14 @@ def _clean(recorded: Second) -> pd.Series:
     return found.drop_duplicates("model").set_index("model")["value"]
 
 
-def _pairs(recorded: Second, having: Iterable[str]) -> list[tuple]:
+def _pairs(recorded: Second, having: Iterable[str], fewer: bool = True) -> list[tuple]:
+    """Pairs of the sweeps' networks; fewer : and of CNNs that fewer images make as accurate."""
     clean, having = _clean(recorded), set(having)
     clean = clean[clean.index.isin(having)]
-    return pairs(clean.to_dict(), *_kinds(recorded, clean))
+    vits, cnns = _kinds(recorded, clean)
+    if fewer and recorded.rung != "imagenet":
+        cnns += recorded.models(clean.index, "matched")
+    return pairs(clean.to_dict(), vits, cnns)
 
 
 def _behaviour(recorded: Second, experiment: str, quantity: str) -> pd.DataFrame:
@@ -711,18 +715,13 @@ def _beside_hu6(recorded: Second) -> Beside:
 
 
 def _beside_ti(recorded: Second) -> Beside:
-    """Pairs that take in CNNs trained on fewer images, and all networks at any accuracy."""
+    """Pairs without the CNNs trained on fewer images, and all networks at any accuracy."""
     found = _behaviour(recorded, "behaviour", "consistency")
     if not len(found):
         return
     means = found[found["kind"] == "shift"].groupby("model")["value"].mean()
-    clean = _clean(recorded)
-    clean = clean[clean.index.isin(means.index)]
-    vits, cnns = _kinds(recorded, clean)
-    fewer = recorded.models(clean.index, "matched", "data")
-    fewer = [name for name in fewer if Spec.parse(name).family == "resnet"]
-    chosen = pairs(clean.to_dict(), vits, [*cnns, *fewer])
-    yield "consistency", "with CNNs of fewer images", _paired(means, chosen, sign=-1)
+    chosen = _pairs(recorded, means.index, fewer=False)
+    yield "consistency", "without CNNs of fewer images", _paired(means, chosen, sign=-1)
     gap = _between(recorded, -means)  # of minus the values, ViT − CNN is CNN − ViT
     yield "consistency", "at any accuracy", gap
 

@@ -120,13 +120,15 @@ if SECOND:
         "width": replace(GROUPS["width"], seeds=3),
         "parts": replace(GROUPS["parts"], seeds=3),
         "data": replace(GROUPS["data"], seeds=3),
+        # Between the 91.3 % that a tenth of the images give it on test and the 93.5 % of 30 %.
+        "matched": replace(GROUPS["matched"], names=("resnet-d20-n17",), seeds=3),
         "seeds of compute": Group(
             "the two smallest budgets and the largest, again",
             tuple(name for budget in (*BUDGETS[:2], BUDGETS[-1]) for name in budget),
         ),
     }
     STAGES = (("pair",), ("live",), FLOOR, ("more",))
-KEPT = ("pair", "live", *FLOOR) if SECOND else None  # None: there is room for all
+KEPT = ("pair", "live", *FLOOR, "matched") if SECOND else None  # None: there is room for all
 
 
 def declared_on(rung: str, group: str) -> bool:

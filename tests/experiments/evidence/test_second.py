@@ -365,6 +365,24 @@ def test_shifts_are_compared_at_equal_accuracy_and_on_enough_images(equal):
     assert rows_of("ti", folder).empty
 
 
+def test_a_cnn_of_fewer_images_makes_a_pair_where_no_cnn_of_all_is_near(tmp_path):
+    vit, cnn, fewer = "vit-d6-h4", "resnet-d20", GROUPS["matched"].names[0]
+    for experiment, numbers in (
+        ("accuracy", {vit: 0.92, cnn: 0.95, fewer: 0.925}),
+        ("behaviour", {vit: 0.5, cnn: 0.9, fewer: 0.8}),
+    ):
+        rows = [
+            layer(name, experiment, number, n=10_000)
+            if experiment == "accuracy"
+            else behaviour(name, "consistency", "shift", number)
+            for name, number in numbers.items()
+        ]
+        write(tmp_path, experiment, rows)
+    found = rows_of("ti", tmp_path).loc[("consistency", "main")]
+    assert found[["estimate", "models"]].tolist() == [pytest.approx(0.3), 1]
+    assert "without CNNs of fewer images" not in set(beside(tmp_path)["variant"])
+
+
 def test_an_attack_is_compared_at_the_strength_that_halves_the_cnn(equal):
     folder, vits, cnns = equal
     rows = []
