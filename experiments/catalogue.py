@@ -405,9 +405,7 @@ def _second() -> dict[str, Experiment]:
             )
             for name in ("behaviour", "attack")
         },
-        "cue-conflict": replace(
-            EXPERIMENTS["cue-conflict"], groups=(*FLOOR, *ALTERED, "matched")
-        ),
+        "cue-conflict": replace(EXPERIMENTS["cue-conflict"], groups=(*FLOOR, *ALTERED, "matched")),
     }
 
 

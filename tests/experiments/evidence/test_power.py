@@ -1,5 +1,7 @@
 """How often a rule says what: known limits, and the Δ that the second edition's rules declare."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from experiments.evidence.power import (
     verdicts,
 )
 
+PILOTS = Path(__file__).resolve().parents[3] / "results" / "second" / "scatter.csv"
 DEPTH = Design.of((2, 4, 6, 8, 12), 3)
 CNN = Design.of((8, 14, 20, 32, 44), 3)
 HEADS = Design.grid((1, 2, 4, 8, 16), (4, 8, 16, 32), 3)
@@ -119,3 +122,12 @@ def test_the_scatter_of_pilots_is_pooled_within_designs():
     assert correlation == pytest.approx(1.0)
     with pytest.raises(ValueError, match="no scatter"):
         scatter(found[:3], [0, 1, 2])
+
+
+def test_the_declared_deltas_allow_for_more_scatter_than_the_pilots_have():
+    found = pd.read_csv(PILOTS)
+    kinds = found["model"].str.partition("-")[0]
+    for (kind, reading), each in found.groupby([kinds, "reading"]):
+        assert len(each) == 3, (kind, reading)  # seeds of one design
+        assert each["value"].std() < rules.SEED_SD[reading], (kind, reading)
+    assert set(found["reading"]) == set(rules.SEED_SD)
