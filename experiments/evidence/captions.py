@@ -28,7 +28,8 @@ def source(*experiments: str, rung: str = "objects") -> str:
             continue
         record = record_of(file)
         about, sources = record["configuration"], record["sources"]
-        specs = filter(None, (Spec.parse(c.split()[0]) for c in record["conditions"]))
+        trained = (c.split() for c in record["conditions"])  # of more seeds only weights at random
+        specs = filter(None, (Spec.parse(c[0]) for c in trained if "random" not in c))
         seeds = sorted({spec.seed for spec in specs})
         where = ", ".join(sorted({one["device"] for one in sources}))
         where = where.replace("(1 threads)", "(1 thread)")  # as it is recorded
@@ -36,7 +37,8 @@ def source(*experiments: str, rung: str = "objects") -> str:
         commits = ", ".join(commits) if len(commits) <= 3 else f"{len(commits)} commits"
         of = "" if about["data"] == f"{rung}/test" else f" of {about['data']}"
         seeds = f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
-        lines.append(f"{name}: {about['n']} images{of}{seeds}, {where}, {commits}")
+        count = about.get("images", about["n"])  # of curves fewer than of the accuracy lost
+        lines.append(f"{name}: {count} images{of}{seeds}, {where}, {commits}")
     command = f"python -m experiments replicate {' '.join(experiments)}"
     if rung != "objects":
         command += f" --rung {rung}"
