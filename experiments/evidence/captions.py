@@ -36,7 +36,8 @@ def source(*experiments: str, rung: str = "objects") -> str:
         commits = ", ".join(commits) if len(commits) <= 3 else f"{len(commits)} commits"
         of = "" if about["data"] == f"{rung}/test" else f" of {about['data']}"
         seeds = f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
-        lines.append(f"{name}: {about['n']} images{of}{seeds}, {where}, {commits}")
+        count = about.get("images", about["n"])  # of curves fewer than of the accuracy lost
+        lines.append(f"{name}: {count} images{of}{seeds}, {where}, {commits}")
     command = f"python -m experiments replicate {' '.join(experiments)}"
     if rung != "objects":
         command += f" --rung {rung}"

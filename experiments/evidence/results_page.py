@@ -99,7 +99,7 @@ def _tables(out: Path) -> str:
             f"[{name}]({name})",
             len(done),
             models if models == "–" else len(models),
-            f"{about['n']} of {about['data']}" if "n" in about else "–",
+            f"{about.get('images', about['n'])} of {about['data']}" if "n" in about else "–",
             f"{seconds:,.0f}",
             ", ".join(commits) if len(commits) <= 3 else f"{len(commits)} commits",
         ]
