@@ -20,6 +20,7 @@ from experiments.evidence.recorded import (
     share_of_networks,
 )
 from experiments.evidence.trends import HELD
+from experiments.training.recipes import VIEWS, recipe_of
 from utils.measures.statistics import (
     Estimate,
     mean_over,
@@ -202,20 +203,33 @@ def hu8(recorded: Recorded) -> Iterator[dict]:
     yield share_of_networks("layers", _beside_random(gini, 0.5, 0.05) & few)
 
 
+def pictures(name: str) -> float:
+    """How many different pictures a network was trained on.
+
+    A share is of the pictures of one epoch, seen again and again; all of the objects are new in
+    every epoch.
+    """
+    spec = Spec.parse(name)
+    share = VIEWS[spec.rung] * spec.data_percent / 100
+    fresh = spec.rung == "objects" and spec.data_percent == 100
+    return share * recipe_of(spec).epochs if fresh else share
+
+
 @judged_from("accuracy", groups=("data", "pair"))
 def hu10(recorded: Recorded) -> Iterator[dict]:
     """Transformers have less bias for vision: one point for each pair of equal seed and share."""
     found = recorded.numbers("accuracy", "accuracy").set_index("model")["value"]
-    shares, gaps = [], []
+    shares, seen, gaps = set(), [], []
     for n in DATA:
         ending = "" if n == max(DATA) else f"-n{n}"
         for seed in ("", *(f"-s{i}" for i in range(1, 10))):
             cnn, vit = (recorded.name(f"{name}{ending}{seed}") for name in (CNN, VIT))
             if {cnn, vit} <= set(found.index):
-                shares.append(n)
+                shares.add(n)
+                seen.append(pictures(vit))
                 gaps.append(100 * (found[cnn] - found[vit]))
-    if set(shares) == set(DATA):
-        yield row("gap", slope_per_doubling(shares, gaps))
+    if shares == set(DATA):
+        yield row("gap", slope_per_doubling(seen, gaps))
 
 
 CLAIMS = (hu1, hu2, hu3, hu4, hu5, hu6, hu7, hu8, hu10)

@@ -42,6 +42,18 @@ def test_a_figure_counts_commits_that_are_too_many_to_list(monkeypatch, tmp_path
     assert "9 images, seed 1, cpu, 4 commits" in captions.source("sparseness").split("\n")[1]
 
 
+def test_a_figure_of_curves_says_on_how_many_images_these_are(monkeypatch, tmp_path):
+    monkeypatch.setattr(captions, "RESULTS", tmp_path)
+    record = {
+        "configuration": {"data": "objects/test", "n": 10_000, "images": 200},
+        "sources": [{"device": "cpu", "commit": "0" * 12}],
+        "conditions": {"vit-d6-h4 trained": {}},
+    }
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "objects" / "accuracy.json").write_text(json.dumps(record), encoding="utf-8")
+    assert captions.source("accuracy").split("\n")[1].startswith("accuracy: 200 images")
+
+
 def test_the_command_of_photographs_asks_for_their_folder_where_they_are_not_the_books():
     said = " ".join(captions.source("accuracy", rung="imagenet").split())  # lines are wrapped
     assert said.endswith(

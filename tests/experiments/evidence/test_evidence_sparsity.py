@@ -368,7 +368,9 @@ def test_a_gap_has_one_point_for_each_trained_pair(tmp_path):
     write(tmp_path, "accuracy", rows)
     numbers = found("hu10", tmp_path)
     assert numbers["models"].tolist() == [8]
-    assert numbers["estimate"].tolist() == [pytest.approx(-3.55, abs=0.1)]  # points a doubling
+    seen = np.log2([1500, 5000, 15_000, 200_000])  # pictures: all of them are four fresh epochs
+    slope = np.polyfit(seen, [40, 34, 28, 22], 1)[0]
+    assert numbers["estimate"].tolist() == [pytest.approx(slope)]  # points a doubling
     assert judged(numbers, "hu10") == (rules.SUPPORTED, "")
 
 
