@@ -98,9 +98,10 @@ def commands(claim: str, rung: str = "objects", out: Path = RESULTS) -> str:
     members = Recorded(rung, out).members(*basis.groups)
     if rung in GROUPS:
         members &= set(GROUPS[rung].members())
-    if rung != "imagenet" and members - set(zoo.manifest()):
+    if rung != "imagenet" and (absent := members - set(zoo.manifest())):
         groups = basis.groups if rung == "objects" else ("cifar10",)
-        steps.append(f"`train --group {' '.join(groups)}`")
+        lacking = [name for name in groups if not absent.isdisjoint(GROUPS[name].members())]
+        steps.append(f"`train --group {' '.join(lacking)}`")
     if experiments:
         steps.append(f"`replicate {' '.join(experiments)}{ending}`")
     return ", then ".join(steps)
