@@ -574,15 +574,20 @@ ESTIMATOR_CHANGES = {
     "experiments/evidence/sparsity.py": "hu1 to hu10 were moved here, in place of those "
     "of the first edition, and compute the same; layers without random weights give no row, where "
     "an error stopped all evidence; and, before hu10 had a result, its slope became one per "
-    "doubling of the pictures seen, of which all of the data are four fresh epochs and not one",
+    "doubling of the pictures seen, of which all of the data are four fresh epochs and not one; "
+    "and, when hu2 had its result, its p values, which are adjusted by Holm's method, came to test "
+    "the rule's bounds, where they had tested 0; the verdict stayed",
     "experiments/evidence/representation.py": "ra1 to ra7, pk and co were moved here, in "
     "place of those of the first edition, and compute the same",
     "experiments/evidence/behaviour.py": "ba1 to ti and the pairs were moved here, in "
     "place of those of the first edition, and compute the same",
     "experiments/evidence/scale.py": "sm2 and its extrapolation were moved here, in place "
-    "of those of the first edition, and compute the same",
+    "of those of the first edition, and compute the same; and, before zh had a result, it came to "
+    "be judged from the budgets with three seeds, where it had waited for three seeds of all six, "
+    "which nobody had planned to train",
     "experiments/evidence/recorded.py": "what is read of the tables was moved here, in "
     "place of the trends of the first edition, and is the same",
     "experiments/evidence/table.py": "a name in the description; it gathers the rows as before",
-    "utils/measures/statistics.py": "two functions that no rule uses were removed",
+    "utils/measures/statistics.py": "two functions that no rule uses were removed, and the p of a "
+    "mean can be of a test against another number than 0, which hu2 needs",
 }

@@ -91,12 +91,12 @@ def _one_twin(table: pd.DataFrame) -> pd.DataFrame:
 @judged_from("representation", groups=VITS)
 def hu2(recorded: Recorded) -> Iterator[dict]:
     """Heads agree with one another, and so do neighbouring layers."""
-    for criterion, quantity, kind, variant in (
-        ("heads", "head_agreement", "centred", "main"),
-        ("layers", "neighbour_agreement", "centred", "main"),
-        ("distance", "neighbour_advantage", "centred", "main"),
-        ("raw", "head_agreement", "raw", "heads"),
-        ("raw", "neighbour_agreement", "raw", "layers"),
+    for criterion, quantity, kind, variant, bound in (
+        ("heads", "head_agreement", "centred", "main", 0.3),
+        ("layers", "neighbour_agreement", "centred", "main", 0.3),
+        ("distance", "neighbour_advantage", "centred", "main", 0.0),
+        ("raw", "head_agreement", "raw", "heads", 0.3),
+        ("raw", "neighbour_agreement", "raw", "layers", 0.3),
     ):
         found = recorded.numbers("representation", quantity)
         if not len(found):
@@ -104,7 +104,7 @@ def hu2(recorded: Recorded) -> Iterator[dict]:
         found = found[found["layer"].isna() & (found["unit"] == kind)]
         found = found[found["model"].isin(recorded.models(found["model"], *VITS))]
         if len(found):
-            yield row(criterion, mean_over(found["value"]), variant)
+            yield row(criterion, mean_over(found["value"], against=bound), variant)
 
 
 def of_attention(recorded: Recorded, order: str = "own", **chosen: str) -> pd.DataFrame:

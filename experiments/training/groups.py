@@ -89,7 +89,7 @@ GROUPS = {
         tuple(name for budget in BUDGETS for name in budget),
         seeds=1,
     ),
-    "seeds of compute": Group(
+    "compute-seeds": Group(
         "the two smallest budgets and the largest, again",
         tuple(name for budget in (*BUDGETS[:2], BUDGETS[-1]) for name in budget),
     ),

@@ -2,7 +2,7 @@
 
 Two kinds of interval, never mixed. Drawing other images (`bootstrap_means`) says how well one
 network is known. Training other networks (`contrast`, `slope_per_doubling`) says what holds of an
-architecture; a bootstrap over three seeds would cover 72 % instead of 95, so these are t-intervals
+architecture; a bootstrap over three seeds would cover 75 % instead of 95, so these are t-intervals
 with the SD of all conditions pooled. NaN is a case without a value, which is left out and counted;
 an infinite value has no mean and is refused, but for ranks. Chapter 2.2b.
 """
@@ -146,12 +146,13 @@ def contrast(
     return Estimate(*_t_interval(estimate, error, freedom, confidence), len(known), undefined)
 
 
-def mean_over(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+def mean_over(values: Sequence[float], confidence: float = 0.95, against: float = 0.0) -> Estimate:
     """The mean over models with a t-interval, which is infinite for a single one.
 
     Args:
         values: [models].
         confidence: Of the interval.
+        against: The mean that p is tested against.
 
     Returns:
         The mean.
@@ -171,8 +172,10 @@ def mean_over(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     if len(known) == 1:
         return Estimate(float(known[0]), -np.inf, np.inf, np.nan, 1, undefined)
     error = stats.sem(known)
-    interval = _t_interval(float(known.mean()), error, len(known) - 1, confidence)
-    return Estimate(*interval, len(known), undefined)
+    mean, freedom = float(known.mean()), len(known) - 1
+    interval = _t_interval(mean, error, freedom, confidence)[:3]
+    p = _t_interval(mean - against, error, freedom, confidence)[3]
+    return Estimate(*interval, p, len(known), undefined)
 
 
 def unequal(plus: Sequence[float], minus: Sequence[float], confidence: float = 0.95) -> Estimate:

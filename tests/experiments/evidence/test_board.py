@@ -255,7 +255,7 @@ def test_what_has_no_interval_says_why(shown):
         for i, name in enumerate(seeds(design))
     ]
     write(shown.out, "accuracy", rows)
-    assert "**1.000** (a share, no interval), 18 models" in shown.box("zh").data
+    assert "**1.000** (a share, no interval), 54 models" in shown.box("zh").data
     rows = [layer(name, "field_radius", 0.9, depth=0.3) for name in seeds(VIT)]
     rows += [layer(VIT, "location", 0.9, unit="interior", depth=None)]
     rows += [layer(CNN, "location", 0.2, unit="interior", depth=None)]

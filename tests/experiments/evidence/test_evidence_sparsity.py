@@ -9,7 +9,7 @@ import torch
 from helpers.tables import accuracy, by_criterion, found, jitter, judged, layer, profile, row, write
 from scipy import stats
 
-from experiments.evidence import rules
+from experiments.evidence import claims, rules
 from experiments.evidence.table import evidence
 from experiments.training.groups import GROUPS
 from utils.measures.sparsity import active_fraction, gini
@@ -150,7 +150,10 @@ def test_agreement_is_the_mean_over_the_networks_of_the_sweeps(tmp_path):
     assert list(numbers.index) == [(criterion, variant) for criterion, variant, *_ in AGREEMENT]
     for criterion, variant, _, kind in AGREEMENT:
         level = {"raw": 0.7, "centred": 0.5}[kind]
-        test = stats.ttest_1samp([level - 0.03, level, level + 0.01, level + 0.04], 0)
+        values = [level - 0.03, level, level + 0.01, level + 0.04]
+        claim = claims.BY_ID["hu2"]
+        rules_of = {one.name: one.rule for one in (*claim.criteria, claim.fallback)}
+        test = stats.ttest_1samp(values, rules_of[criterion].bound)
         said = numbers.loc[(criterion, variant)]
         assert said["estimate"] == pytest.approx(level + 0.005)
         assert tuple(said[["low", "high"]]) == pytest.approx(test.confidence_interval())
