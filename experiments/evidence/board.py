@@ -54,8 +54,7 @@ RUNG_NAMES = {
 def _criterion(row) -> rules.Criterion:
     """The declared criterion that a row of evidence is about."""
     declared = claims.BY_ID[row.claim]
-    every = (*declared.criteria, *filter(None, [declared.fallback]))
-    return next(one for one in every if one.name == row.criterion)
+    return next(one for one in declared.every if one.name == row.criterion)
 
 
 def _interval(row) -> str:
@@ -78,8 +77,7 @@ def _is_share(row) -> bool:
 def _rule(row):
     """The rule that a number is judged by; None for one that is only shown."""
     claim = claims.BY_ID[row.claim]
-    every = (*claim.criteria, *filter(None, [claim.fallback]))
-    return next((one.rule for one in every if one.name == row.criterion), None)
+    return next((one.rule for one in claim.every if one.name == row.criterion), None)
 
 
 def _quantity(row) -> str:
@@ -244,7 +242,7 @@ class Board:
             )
             parts.append("<details><summary>The numbers</summary>")
             here = found[found["rung"] == row.rung]
-            for criterion in (*claim.criteria, *filter(None, [claim.fallback])):
+            for criterion in claim.every:
                 if len(numbers := here[here["criterion"] == criterion.name]):
                     parts.append(_effects(numbers, criterion, named))
             others = self._beside

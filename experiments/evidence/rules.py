@@ -162,6 +162,11 @@ class Claim:
     needs: str | None = None
     reason: str = ""
 
+    @property
+    def every(self) -> tuple[Criterion, ...]:
+        """All criteria and the fallback, each once."""
+        return tuple(dict.fromkeys((*self.criteria, *filter(None, [self.fallback]))))
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -264,7 +269,7 @@ def verdicts(evidence: pd.DataFrame, claims: Sequence[Claim]) -> list[Verdict]:
     declared = {
         (claim.id, criterion.name, variant)
         for claim in claims
-        for criterion in (*claim.criteria, *filter(None, [claim.fallback]))
+        for criterion in claim.every
         for variant in criterion.variants
     }
     rows = list(evidence[["claim", "criterion", "variant"]].itertuples(index=False, name=None))

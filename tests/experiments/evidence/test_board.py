@@ -106,6 +106,12 @@ def test_every_claim_has_one_card_with_a_verdict_for_each_of_its_rungs(shown):
         assert not card.select("ul > :not(li)")
 
 
+def test_a_card_shows_a_criterion_once_that_is_its_own_fallback(shown):
+    sparse_attention(shown.out)
+    captions = [each.get_text() for each in by_id(shown.cards("hu1"))["hu1"].select("caption")]
+    assert captions == [each.quantity for each in claims.BY_ID["hu1"].criteria]
+
+
 def test_a_card_says_and_draws_what_was_measured(shown):
     strong_units(shown.out)
     row = shown.recorded().query("claim == 'hu3' and criterion == 'necessity'").iloc[0]
