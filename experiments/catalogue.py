@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from experiments.training.groups import FLOOR, GROUPS
-from utils.edition import SECOND
 from utils.models import zoo
 from utils.models.architectures import CNNS, WITH_HEADS, Spec
 
@@ -140,13 +139,20 @@ class Experiment:
 THEIRS = ("vit-d6-h4", "vit-d6-h8", "vit-d12-h4")
 # The groups whose models differ from one of the sweeps in a single part.
 ALTERED = ("variants", "parts")
-# In the middle of the floor's sweeps, with the variants that pool and place tokens otherwise.
-MIDDLE = ("vit-d6-h4", "resnet-d20", "vit-d6-h4-gap", "vit-d6-h4-nopos")
-ONE_BLOCK, ALL_BLOCKS = ("1/3", "2/3", "last"), ("all",)
-# What two cores can afford for every model of the sweeps. Each image has random orders of its own,
-# so that a curve averages over two hundred of them and more.
-CURVES = dict(ranks=9, draws=2)
+# In the middle of the floor's sweeps, with the variants that pool and place tokens otherwise, and
+# with the CNN that fewer images make as accurate as a ViT.
+(MATCHED,) = GROUPS["matched"].names
+MIDDLE = ("vit-d6-h4", "resnet-d20", "vit-d6-h4-gap", "vit-d6-h4-nopos", MATCHED)
+ONE_BLOCK, TOGETHER = ("1/3", "2/3", "last"), "all"
 
+# One primary setting decides (see `evidence.rules`); what else is asked stands next to it.
+PRIMARY = dict(unit="attention", scope=TOGETHER, replaced_by="renormalise", ordered_by="own")
+OF_GROUPS = dict(unit="group", scope="last", replaced_by="mean", ordered_by="own")
+# Points on a curve, dense near nothing and near everything removed. Each image has random orders of
+# its own, so that a curve averages over four hundred of them; whether there is any reliance is
+# asked of all images that there are.
+FINE = dict(ranks=33, draws=2, images=200)
+TWINS, ENOUGH = 5, 5_000  # initialisations, and images of a comparison of pairs, as in rules
 
 # ViT and CNN of equal accuracy, side by side: single positions of the last layer that has
 # any, and random groups of neurons at an equal depth.
@@ -155,46 +161,57 @@ VIT_AND_CNN = {
     "vit-d6-h4": (("contribution", LAST),),
     "vit-d6-h4-gap": (("output", LAST),),
     "vit-d6-h4-relu": (("group", BETWEEN),),
-    "resnet-d20-n4": (("position", LAST), ("group", BETWEEN)),
+    MATCHED: (("position", LAST), ("group", BETWEEN)),
 }
 
 
-def _profiles(
-    unit: str, scopes: tuple[str, ...], values: tuple[str, ...] | None = None
-) -> Settings:
-    values = values or ("zero", "mean", *["renormalise"] * (unit == "attention"))
-    return tuple(
-        {"unit": unit, "scope": scope, "replaced_by": value} for scope in scopes for value in values
-    )
+def _changed(primary: dict[str, str], **changes: tuple[str, ...]) -> Settings:
+    """The primary setting with one thing changed, in turn."""
+    return tuple(primary | {key: each} for key, values in changes.items() for each in values)
 
 
-def _ablation(name: str, asks: str, units: tuple[str, ...], **which) -> dict[str, Experiment]:
-    """The profiles of single blocks, and of all blocks together as an experiment of its own."""
+def _ablation(asks: str, settings: Settings, **which) -> Experiment:
+    return Experiment(asks, "ablate", FINE, n=10_000, settings=settings, **which)
+
+
+def _of_attention(name: str, asks: str, **which) -> dict[str, Experiment]:
+    """Attention ablated in single blocks, and in all blocks together as an experiment of its own,
+    which is begun by the primary setting."""
+    which |= dict(architectures=WITH_HEADS, imagenet=PINNED_VITS)
+    together = (PRIMARY, *_changed(PRIMARY, replaced_by=("zero", "mean", "resample")))
+    single = _changed(PRIMARY, scope=ONE_BLOCK)
     return {
-        f"{name}{suffix}": Experiment(
-            f"{asks} ({blocks})",
-            "ablate",
-            CURVES,
-            n,
-            settings=tuple(s for unit in units for s in _profiles(unit, scopes)),
-            **which,
-        )
-        for suffix, blocks, scopes, n in (
-            ("", "single blocks", ONE_BLOCK, 200),
-            ("-all", "all blocks together", ALL_BLOCKS, 100),
-        )
+        name: _ablation(f"{asks} (single blocks)", single, **which),
+        f"{name}-all": _ablation(f"{asks} (all blocks together)", together, **which),
     }
 
 
+def _of_neurons() -> Settings:
+    layers = _changed(OF_GROUPS, scope=ONE_BLOCK)
+    return (
+        *layers,
+        *(layer | {"replaced_by": value} for layer in layers for value in ("zero", "resample")),
+        *(layer | {"unit": unit} for layer in layers for unit in ("position", "unit")),
+    )
+
+
 def _pairs() -> tuple[tuple[str, str], ...]:
-    """Part of the data against other seeds of all of it, and seed 0 of all of it against these; of
-    each seed, mixer against ViT and ResNet, and these against each other."""
-    vit, resnet = "vit-d6-h4", "resnet-d20"
-    others = [(model, f"{model}-s{seed}") for model in (vit, resnet) for seed in (1, 2)]
+    """All seeds of ViT and CNN against each other; part of the data against all of it, a tenth for
+    each seed against all others; of each seed, mixer against ViT and ResNet, and these."""
+    vit, resnet, seeds = "vit-d6-h4", "resnet-d20", ("", "-s1", "-s2")
+    others = [(m, m + seed) for m in (vit, resnet) for seed in seeds[1:]]
     shares = [(f"{model}-n{n}", other) for n in (3, 10, 30) for model, other in others]
-    seeds = ("", "-s1", "-s2")
     mixer = [("mixer-d6" + seed, model + seed) for model in (vit, resnet) for seed in seeds]
-    return (*others, *shares, *mixer, *((vit + seed, resnet + seed) for seed in seeds))
+    both = [(vit + seed, resnet + seed) for seed in seeds]
+    whole = [(f"{model}-s1", f"{model}-s2") for model in (vit, resnet)]
+    tenths = [
+        (f"{model}-n10{one}", f"{model}{other}")
+        for model in (vit, resnet)
+        for one in seeds
+        for other in seeds
+        if one != other
+    ]
+    return tuple(dict.fromkeys((*others, *shares, *mixer, *both, *whole, *tenths)))
 
 
 EXPERIMENTS = {
@@ -213,48 +230,48 @@ EXPERIMENTS = {
         n=1000,
         groups=(*FLOOR, "decoupled", "width", *ALTERED, "data"),
         imagenet=tuple(IMAGENET),
-        random=1,
+        random=TWINS,
     ),
-    **_ablation(
+    **_of_attention(
         "ablation-heads",
         "Does a ViT with more heads depend less on what it attends to most?",
-        ("attention",),
         groups=("heads", "decoupled", "width"),
-        imagenet=PINNED_VITS,
     ),
-    **_ablation(
+    **_of_attention(
         "ablation-depth",
         "Does a deeper ViT depend more on what it attends to most?",
-        ("attention",),
         groups=("depth", *ALTERED),
-        architectures=WITH_HEADS,
+    ),
+    # Another order, or whole heads: of the floor, where chapters show it.
+    "ablation-orders": _ablation(
+        "Does it matter by what attention is ordered, or whether heads are whole?",
+        (
+            *_changed(PRIMARY, ordered_by=("head-averaged", "contribution", "centre", "mean-map")),
+            *_changed(PRIMARY | {"unit": "head"}, replaced_by=("mean",)),
+        ),
+        groups=("heads", "depth"),
         imagenet=PINNED_VITS,
     ),
-    **_ablation(
-        "ablation-cnn",
+    "ablation-cnn": _ablation(
         "Does a deeper CNN depend more on its strongest positions and ReLU units?",
-        ("position", "unit"),
+        _of_neurons(),
         groups=("cnn-depth", *ALTERED),
         architectures=CNNS,
         imagenet=PINNED_CNNS,
     ),
-    # The same units as in a CNN, for a comparison of the two kinds.
-    **_ablation(
-        "ablation-mlp",
-        "Does a ViT depend on its strongest positions and MLP units as a CNN does?",
-        ("position", "unit"),
-        groups=("heads", *ALTERED),
-        only=("vit-d6-h4", "vit-d6-h4-relu", "vit-d6-h4-gap"),
-    ),
     "vit-and-cnn": Experiment(
         "Do a ViT and a CNN of equal accuracy depend on few positions, or few neurons?",
         "ablate",
-        CURVES,
+        dict(ranks=9, draws=2),
         n=200,
         groups=("heads", "variants", "matched"),
         only=tuple(VIT_AND_CNN),
         settings={
-            design: tuple(s for unit in units for s in _profiles(*unit, ("mean",)))
+            design: tuple(
+                {"unit": unit, "scope": scope, "replaced_by": "mean"}
+                for unit, scopes in units
+                for scope in scopes
+            )
             for design, units in VIT_AND_CNN.items()
         },
         data={"objects": "objects/test"},  # on the other rungs none were trained to be equal
@@ -266,7 +283,7 @@ EXPERIMENTS = {
         n=1000,
         groups=(*FLOOR, *ALTERED, "data"),
         imagenet=tuple(IMAGENET),
-        random=1,
+        random=TWINS,
     ),
     "offsets": Experiment(
         "Does a head look at a fixed offset, as a weight of a convolution does?",
@@ -283,7 +300,7 @@ EXPERIMENTS = {
         n=500,
         groups=(*FLOOR, *ALTERED),
         imagenet=tuple(IMAGENET),
-        random=1,
+        random=TWINS,
     ),
     "pairs": Experiment(
         "How similar are two models: of other data, of another seed, of another family?",
@@ -298,8 +315,8 @@ EXPERIMENTS = {
         "What do corruptions, shifts and permuted patches leave of decisions?",
         "behave",
         dict(measures=["corruption", "shift", "permutation"]),
-        n=1000,
-        groups=(*FLOOR, *ALTERED),
+        n=ENOUGH,
+        groups=(*FLOOR, *ALTERED, "matched"),
         imagenet=(*(n for n in IMAGENET if n.startswith(PLAIN_RECIPES)), CLIP),
         only=MIDDLE,
     ),
@@ -307,8 +324,8 @@ EXPERIMENTS = {
         "What do small adversarial changes leave of the accuracy?",
         "behave",
         dict(measures=["attack"]),
-        n=500,
-        groups=(*FLOOR, *ALTERED),
+        n=ENOUGH,
+        groups=(*FLOOR, *ALTERED, "matched"),
         only=MIDDLE,
     ),
     "cue-conflict": Experiment(
@@ -316,7 +333,7 @@ EXPERIMENTS = {
         "behave",
         dict(measures=["conflict"]),
         n=1280,  # all that were published; the objects are 900
-        groups=(*FLOOR, *ALTERED),
+        groups=(*FLOOR, *ALTERED, "matched"),
         imagenet=tuple(IMAGENET),
         data={"objects": "objects/cue-conflict", "imagenet": "cue-conflict"},
     ),
@@ -339,91 +356,3 @@ EXPERIMENTS = {
         imagenet=PINNED_VITS,
     ),
 }
-
-
-# The second edition. One primary setting decides (see rules); what else is asked stands next to it.
-PRIMARY = dict(unit="attention", scope="all", replaced_by="renormalise", ordered_by="own")
-OF_GROUPS = dict(unit="group", scope="last", replaced_by="mean", ordered_by="own")
-# Points on a curve, dense near nothing and near everything removed; the same images for all
-# networks, and for whether there is any reliance all that there are.
-FINE = dict(ranks=33, draws=2, images=200)
-TWINS, ENOUGH = 5, 5_000  # initialisations, and images of a comparison of pairs, as in rules
-
-
-def _changed(primary: dict[str, str], **changes: tuple[str, ...]) -> Settings:
-    """The primary setting with one thing changed, in turn."""
-    return tuple(primary | {key: each} for key, values in changes.items() for each in values)
-
-
-def _second() -> dict[str, Experiment]:
-    attention, cnn = EXPERIMENTS["ablation-heads"], EXPERIMENTS["ablation-cnn"]
-    depth, few = EXPERIMENTS["ablation-depth"], ("zero", "mean", "resample")
-    together = (PRIMARY, *_changed(PRIMARY, replaced_by=few))
-    ordered = _changed(PRIMARY, ordered_by=("head-averaged", "contribution", "centre", "mean-map"))
-    single = _changed(PRIMARY, scope=ONE_BLOCK)
-    heads = _changed(PRIMARY | {"unit": "head"}, replaced_by=("mean",))
-    layers = _changed(OF_GROUPS, scope=ONE_BLOCK)
-    neurons = (
-        *layers,
-        *(layer | {"replaced_by": value} for layer in layers for value in ("zero", "resample")),
-        *(layer | {"unit": unit} for layer in layers for unit in ("position", "unit")),
-    )
-    ablated = {
-        "ablation-heads": replace(attention, settings=single),
-        "ablation-heads-all": replace(EXPERIMENTS["ablation-heads-all"], settings=together),
-        "ablation-depth": replace(depth, settings=single),
-        "ablation-depth-all": replace(EXPERIMENTS["ablation-depth-all"], settings=together),
-        # An order of its own, or whole heads: of the floor, where chapters show it.
-        "ablation-orders": replace(
-            attention,
-            asks="Does it matter by what attention is ordered, or whether heads are whole?",
-            settings=(*ordered, *heads),
-            groups=("heads", "depth"),
-        ),
-        "ablation-cnn": replace(cnn, settings=neurons),
-    }
-    ablated = {name: replace(each, options=FINE, n=10_000) for name, each in ablated.items()}
-    twins = ("sparseness", "similarity", "representation")
-    (fewer,) = GROUPS["matched"].names
-    matched = {fewer if name == "resnet-d20-n4" else name: u for name, u in VIT_AND_CNN.items()}
-    middle = (*MIDDLE, fewer)
-    return {
-        **ablated,
-        **{name: replace(EXPERIMENTS[name], random=TWINS) for name in twins},
-        "pairs": replace(EXPERIMENTS["pairs"], pairs=_pairs_of_seeds()),
-        "vit-and-cnn": replace(
-            EXPERIMENTS["vit-and-cnn"],
-            only=tuple(matched),
-            settings={
-                design: tuple(s for unit in units for s in _profiles(*unit, ("mean",)))
-                for design, units in matched.items()
-            },
-        ),
-        **{
-            name: replace(
-                EXPERIMENTS[name], n=ENOUGH, groups=(*FLOOR, *ALTERED, "matched"), only=middle
-            )
-            for name in ("behaviour", "attack")
-        },
-        "cue-conflict": replace(EXPERIMENTS["cue-conflict"], groups=(*FLOOR, *ALTERED, "matched")),
-    }
-
-
-def _pairs_of_seeds() -> tuple[tuple[str, str], ...]:
-    """A tenth of the data against all other seeds of all of it, as these are against each other."""
-    seeds = ("", "-s1", "-s2")
-    tenths = tuple(
-        (f"{model}-n10{one}", f"{model}{other}")
-        for model in ("vit-d6-h4", "resnet-d20")
-        for one in seeds
-        for other in seeds
-        if one != other
-    )
-    whole = tuple((f"{model}-s1", f"{model}-s2") for model in ("vit-d6-h4", "resnet-d20"))
-    return tuple(dict.fromkeys((*_pairs(), *whole, *tenths)))
-
-
-if SECOND:
-    for _name in ("ablation-cnn-all", "ablation-mlp", "ablation-mlp-all"):
-        del EXPERIMENTS[_name]
-    EXPERIMENTS |= _second()

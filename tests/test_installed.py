@@ -40,7 +40,7 @@ def test_every_folder_of_utils_is_a_package_that_is_installed():
 def site(tmp_path):
     """What an installer makes of the checkout: each package in its place, and its metadata."""
     for package, folder in SETUPTOOLS["package-dir"].items():
-        ignored = shutil.ignore_patterns("__pycache__", "second", "cifar10")
+        ignored = shutil.ignore_patterns("__pycache__", "cifar10")
         shutil.copytree(ROOT / folder, tmp_path / package.replace(".", "/"), ignore=ignored)
     about = tmp_path / "seeing_sparsely-9.9.dist-info"
     about.mkdir()

@@ -12,6 +12,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def folder(name: str) -> Path:
+    """Where the book's zoo or results lie: in the checkout or, installed, in the package."""
+    installed = Path(__file__).parent / name
+    return installed if installed.is_dir() else ROOT / name
+
+
 def at_hand(path: Path, root: Path = ROOT) -> Path:
     """Bring a file of the book, if it is one that was left at home.
 

@@ -20,10 +20,9 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.engine.files import NotWritten, alone, replace
-from utils import edition
-from utils.fetching import at_hand
+from utils.fetching import at_hand, folder
 
-RESULTS = edition.folder("results")
+RESULTS = folder("results")
 RUNGLESS = ("v1", "convolution")  # experiments that need no models and no images
 DIGITS = 8  # significant: more than single precision, in which models are run, can tell apart
 IMAGES = "images_sha256"  # in a configuration: the data set's digest
@@ -83,9 +82,8 @@ def _check(record) -> None:
 
 def file_of(name: str, rung: str, loss: float | None = None, out: Path = RESULTS) -> Path:
     """Where the table of an experiment is, or is to be."""
-    ending = "csv.gz" if edition.SECOND else "csv"
     at_loss = "" if loss is None else f"-loss-{loss}"
-    file = out / f"{name}.csv" if name in RUNGLESS else out / rung / f"{name}{at_loss}.{ending}"
+    file = out / f"{name}.csv" if name in RUNGLESS else out / rung / f"{name}{at_loss}.csv.gz"
     at_hand(record_file(file))
     return at_hand(file)
 
@@ -95,10 +93,8 @@ def with_apart(file: Path) -> list[Path]:
     a model that was measured apart, with weights from a file or on images of its own; those that
     are there."""
     stem = record_file(file).stem
-    apart = (
-        found for ending in ("csv", "csv.gz") for found in file.parent.glob(f"*/{stem}.{ending}")
-    )
-    return [each for each in (file, *sorted(apart)) if each.exists()]
+    apart = sorted(file.parent.glob(f"*/{stem}.csv.gz"))
+    return [each for each in (file, *apart) if each.exists()]
 
 
 def recorded(file: Path) -> dict[str, dict]:

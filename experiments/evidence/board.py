@@ -17,7 +17,8 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from experiments.engine.results import RESULTS
-from experiments.evidence import claim_cards, claims
+from experiments.evidence import claim_cards, claims, rules
+from experiments.evidence.beside import beside
 from experiments.evidence.progress import commands, lacking
 from experiments.evidence.recorded import EXACT
 from experiments.evidence.table import evidence
@@ -36,11 +37,11 @@ __all__ = [
 ]
 # Marks for those who see no colours, colours that keep apart for colour-blind eyes, and the ink.
 MARKS = {
-    claims.SUPPORTED: ("✓", plotting.COLOURS["mixer"], "white"),
-    claims.NOT_SUPPORTED: ("✗", plotting.COLOURS["cnn"], "white"),
-    claims.MIXED: ("±", plotting.COLOURS["highlight"], "black"),
-    claims.UNDECIDED: ("?", plotting.COLOURS["control"], "white"),
-    claims.NOT_TESTED: ("–", "#e6e6e6", plotting.COLOURS["neutral"]),
+    rules.SUPPORTED: ("✓", plotting.COLOURS["mixer"], "white"),
+    rules.NOT_SUPPORTED: ("✗", plotting.COLOURS["cnn"], "white"),
+    rules.MIXED: ("±", plotting.COLOURS["highlight"], "black"),
+    rules.UNDECIDED: ("?", plotting.COLOURS["control"], "white"),
+    rules.NOT_TESTED: ("–", "#e6e6e6", plotting.COLOURS["neutral"]),
 }
 RUNG_NAMES = {
     "objects": "objects",
@@ -50,28 +51,40 @@ RUNG_NAMES = {
 }
 
 
-def _criterion(row) -> claims.Criterion:
+def _criterion(row) -> rules.Criterion:
     """The declared criterion that a row of evidence is about."""
     declared = claims.BY_ID[row.claim]
-    every = (*declared.criteria, *filter(None, [declared.fallback]))
-    return next(one for one in every if one.name == row.criterion)
+    return next(one for one in declared.every if one.name == row.criterion)
 
 
 def _interval(row) -> str:
     if math.isnan(row.estimate):
         return "(too few models)"
     if math.isnan(row.low):
-        return "(a share, no interval)"
+        counted = isinstance(_rule(row), rules.Counted)
+        return "(counted, no interval)" if counted else "(a share, no interval)"
     if math.isinf(row.low):
         return "(too few seeds for an interval)"
-    return f"[{row.low:+.3f}, {row.high:+.3f}]".replace("-", "−")
+    sign = "" if _is_share(row) else "+"
+    return f"[{row.low:{sign}.3f}, {row.high:{sign}.3f}]".replace("-", "−")
+
+
+def _is_share(row) -> bool:
+    """Whether a number is a share or a count, which has no sign."""
+    return math.isnan(row.low) or isinstance(_rule(row), rules.Share | rules.ShareOf)
+
+
+def _rule(row):
+    """The rule that a number is judged by; None for one that is only shown."""
+    claim = claims.BY_ID[row.claim]
+    return next((one.rule for one in claim.every if one.name == row.criterion), None)
 
 
 def _quantity(row) -> str:
     return _quantity_of(_criterion(row), claims.BY_ID[row.claim])
 
 
-def _quantity_of(wanted: claims.Criterion, claim: claims.Claim) -> str:
+def _quantity_of(wanted: rules.Criterion, claim: rules.Claim) -> str:
     """What a criterion is about, after those that its words refer back to; a fallback's words refer
     to the first."""
     declared = claim.criteria
@@ -89,7 +102,7 @@ def _effect(row) -> str:
     if row.rung == EXACT:
         numbers = f"**{row.estimate:.1e}**"
     else:
-        sign = "" if math.isnan(row.low) else "+"  # a share has none
+        sign = "" if _is_share(row) else "+"
         estimate = f"{row.estimate:{sign}.3f}".replace("-", "−")
         numbers = f"**{estimate}** {_interval(row)}, {row.models} model{'s' * (row.models != 1)}"
     return f"{variant}: {numbers}"
@@ -97,12 +110,13 @@ def _effect(row) -> str:
 
 def _because(row) -> str:
     """What decided, in the words of the rule; what is missing is said by `lacking`."""
-    if row.because in ("", "not recorded on this rung"):
+    said = claims.wording(rules.Verdict(row.claim, row.rung, row.verdict, row.because))
+    if said in ("", "not recorded on this rung"):
         return ""
     names = {criterion.name for criterion in claims.BY_ID[row.claim].criteria}
-    if not set(row.because.split(", ")) <= names:
-        return f" ({row.because})"
-    return f" ({'open' if row.verdict == claims.UNDECIDED else 'because of'}: {row.because})"
+    if said != row.because or not set(said.split(", ")) <= names:
+        return f" ({said})"
+    return f" ({'open' if row.verdict == rules.UNDECIDED else 'because of'}: {row.because})"
 
 
 def _marked(rows: pd.DataFrame) -> list[str]:
@@ -122,7 +136,7 @@ def _in_all(variants: tuple[str, ...]) -> str:
     return f"; for each of: {'; '.join(map(html.escape, variants))}" if len(variants) > 1 else ""
 
 
-def _effects(rows: pd.DataFrame, criterion: claims.Criterion, named: bool) -> str:
+def _effects(rows: pd.DataFrame, criterion: rules.Criterion, named: bool) -> str:
     """A table of estimates and intervals, drawn and in numbers."""
     lines = []
     for row, drawn in zip(
@@ -133,6 +147,21 @@ def _effects(rows: pd.DataFrame, criterion: claims.Criterion, named: bool) -> st
         lines.append(f"<tr>{name}<td>{drawn}</td><td>{number}</td></tr>")
     caption = f"<caption>{html.escape(criterion.quantity)}</caption>" if named else ""
     return f"<table>{caption}{''.join(lines)}</table>"
+
+
+def _others(rows: pd.DataFrame) -> str:
+    """A table of what is not judged, next to what is."""
+    lines = []
+    for row in rows.itertuples():
+        said = row.beside if isinstance(row.beside, str) else "–"
+        number = re.sub(r"\*\*", "", _effect(row)).partition(": ")[2]
+        cells = (row.criterion, row.variant, number, said)
+        lines.append("<tr>" + "".join(f"<td>{html.escape(each)}</td>" for each in cells) + "</tr>")
+    caption = "Other settings, not judged: what the rule would say of each agrees or differs"
+    return (
+        f"<details><summary>Other settings ({len(rows)})</summary>"
+        f"<table><caption>{caption}</caption>{''.join(lines)}</table></details>"
+    )
 
 
 class Board:
@@ -148,6 +177,10 @@ class Board:
     @cached_property
     def _evidence(self) -> pd.DataFrame:
         return evidence(self.out)
+
+    @cached_property
+    def _beside(self) -> pd.DataFrame:
+        return beside(self.out)
 
     @cached_property
     def _verdicts(self) -> pd.DataFrame:
@@ -167,11 +200,11 @@ class Board:
         if found is None:
             return self._verdicts.copy()
         return pd.DataFrame(
-            [vars(verdict) for verdict in claims.verdicts(found[list(claims.EVIDENCE)])]
+            [vars(said) for said in rules.verdicts(found[list(rules.EVIDENCE)], claims.CLAIMS)]
         )
 
     def verdict_of(self, claim: str, rung: str = "objects") -> str:
-        """The verdict on a claim, one of claims.VERDICTS.
+        """The verdict on a claim, one of rules.VERDICTS.
 
         KeyError for a claim or rung that the board does not have.
         """
@@ -197,7 +230,7 @@ class Board:
             [self._card(claims.BY_ID[claim], rows) for claim, rows in self._rows(*ids).items()]
         )
 
-    def _card(self, claim: claims.Claim, rows: pd.DataFrame) -> str:
+    def _card(self, claim: rules.Claim, rows: pd.DataFrame) -> str:
         found = self._evidence[self._evidence["claim"] == claim.id].dropna(subset="estimate")
         parts, named = [], len(claim.criteria) > 1 or claim.fallback is not None
         for row in rows.itertuples():
@@ -209,9 +242,13 @@ class Board:
             )
             parts.append("<details><summary>The numbers</summary>")
             here = found[found["rung"] == row.rung]
-            for criterion in (*claim.criteria, *filter(None, [claim.fallback])):
+            for criterion in claim.every:
                 if len(numbers := here[here["criterion"] == criterion.name]):
                     parts.append(_effects(numbers, criterion, named))
+            others = self._beside
+            others = others[(others["claim"] == claim.id) & (others["rung"] == row.rung)]
+            if len(others):
+                parts.append(_others(others))
             parts.append(f"<p>{_as_html(lacking(claim.id, row.rung, self.out))}.</p>")
             if steps := commands(claim.id, row.rung, self.out):
                 parts.append(f"<p>To fill: {_as_html(steps)}.</p>")
@@ -223,7 +260,8 @@ class Board:
             for each in claim.criteria
         )
         if wanted:
-            wanted = f"<details><summary>What would count</summary><ul>{wanted}</ul></details>"
+            wanted = f"<ul>{wanted}</ul>{claim_cards.power_of(claim.id)}"
+            wanted = f"<details><summary>What would count</summary>{wanted}</details>"
         data = {
             "verdicts": "|".join(f"{row.verdict}" for row in rows.itertuples()),
             "rungs": "|".join(RUNG_NAMES[row.rung] for row in rows.itertuples()),
@@ -344,7 +382,7 @@ class Board:
         first = {}  # of each judgement
         for row in (named if len(named) else found).itertuples():
             first.setdefault(_criterion(row).rule.judge(row.estimate, row.low, row.high), row)
-        sides = {claims.MIXED: (claims.MIXED, claims.SUPPORTED, claims.NOT_SUPPORTED)}
+        sides = {rules.MIXED: (rules.MIXED, rules.SUPPORTED, rules.NOT_SUPPORTED)}
         decided = [first[j] for j in sides.get(verdict.verdict, (verdict.verdict,)) if j in first]
         one, *others = decided or [*first.values()][:1]
         said = [f"{_quantity(one)}{_effect(one)}"]

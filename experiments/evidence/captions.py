@@ -28,7 +28,8 @@ def source(*experiments: str, rung: str = "objects") -> str:
             continue
         record = record_of(file)
         about, sources = record["configuration"], record["sources"]
-        specs = filter(None, (Spec.parse(c.split()[0]) for c in record["conditions"]))
+        trained = (c.split() for c in record["conditions"])  # of more seeds only weights at random
+        specs = filter(None, (Spec.parse(c[0]) for c in trained if "random" not in c))
         seeds = sorted({spec.seed for spec in specs})
         where = ", ".join(sorted({one["device"] for one in sources}))
         where = where.replace("(1 threads)", "(1 thread)")  # as it is recorded

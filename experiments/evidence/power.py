@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments.evidence import rules
-from experiments.evidence.claims import MIXED, NOT_SUPPORTED, SUPPORTED, UNDECIDED
+from experiments.evidence import claims
+from experiments.evidence.rules import MIXED, NOT_SUPPORTED, SUPPORTED, UNDECIDED
 from experiments.evidence.trends import HELD, SWEEPS
 from experiments.training.groups import GROUPS
 from utils.models.architectures import Spec
@@ -78,7 +78,7 @@ def verdicts(
     effects : true slopes, in Δ of each reading, in the claimed direction
     tests : of how many claims the p values are adjusted together, at worst (Holm's first step)
 
-    One row for each effect: effect, OUTCOMES. The rule is that of `claims.Claim` with `halves`, its
+    One row for each effect: effect, OUTCOMES. The rule is that of `rules.Claim` with `halves`, its
     criteria `Effect`s. ValueError for fewer networks than a line needs.
     """
     x, basis = _regressor(design)
@@ -130,20 +130,20 @@ def smallest_delta(
 
 
 def of_rules(
-    seed_sd: Mapping[str, float] = rules.SEED_SD, correlation: float = 0.0, **options
+    seed_sd: Mapping[str, float] = claims.SEED_SD, correlation: float = 0.0, **options
 ) -> pd.DataFrame:
     """`verdicts` of each of TRENDS by the declared Δ and groups, with a column claim.
 
     seed_sd : criterion → SD of seeds, such as `scatter` finds in pilots; options as of `verdicts`,
-        with rules.TRENDS claims adjusted together
+        with claims.TRENDS claims adjusted together
     """
     parts = []
     for claim, group in TRENDS.items():
         readings = [
-            Reading(seed_sd[each.name], each.rule.delta) for each in rules.BY_ID[claim].criteria
+            Reading(seed_sd[each.name], each.rule.delta) for each in claims.BY_ID[claim].criteria
         ]
         design = Design.of_group(group)
-        found = verdicts(design, readings, correlation, **{"tests": rules.TRENDS} | options)
+        found = verdicts(design, readings, correlation, **{"tests": claims.TRENDS} | options)
         parts.append(found.assign(claim=claim, networks=len(design.sizes)))
     return pd.concat(parts, ignore_index=True)
 
@@ -216,7 +216,7 @@ def _outcomes(
 
 
 def _combined(outcome: np.ndarray) -> np.ndarray:
-    """Of all readings together [repetitions]: as claims._combined."""
+    """Of all readings together [repetitions]: as rules._combined."""
     some, against = (outcome == 0).any(0), (outcome == 3).any(0)
     same = (outcome == outcome[:1]).all(0)
     parted = np.where(some & against, 1, np.where(against, 3, 2))

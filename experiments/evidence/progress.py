@@ -10,7 +10,6 @@ from experiments.evidence.recorded import EXACT, Recorded
 from experiments.evidence.table import CLAIMS
 from experiments.tasks.standalone import STANDALONE
 from experiments.training.groups import GROUPS, declared_on
-from experiments.training.recipes import LOSS_LEVELS
 from utils.models import zoo
 
 TRENDS = "5_2_depth_and_heads"
@@ -78,7 +77,8 @@ def lacking(claim: str, rung: str, out: Path = RESULTS) -> str:
     done, asked, _ = _progress(claim, rung, out)
     if not asked:
         return "none of its models is trained here"
-    of = f"{done} of {asked} {'parts' if rung == EXACT else 'models'} recorded"
+    what = "parts recorded" if rung == EXACT else "models recorded in all settings"
+    of = f"{done} of {asked} {what}"
     absent = [name for name in CLAIMS[claim].groups if not declared_on(rung, name)]
     return of + f", the group {' and '.join(absent)} is not declared on this rung" * bool(absent)
 
@@ -98,15 +98,12 @@ def commands(claim: str, rung: str = "objects", out: Path = RESULTS) -> str:
     members = Recorded(rung, out).members(*basis.groups)
     if rung in GROUPS:
         members &= set(GROUPS[rung].members())
-    if rung != "imagenet" and members - set(zoo.manifest()):
+    if rung != "imagenet" and (absent := members - set(zoo.manifest())):
         groups = basis.groups if rung == "objects" else ("cifar10",)
-        steps.append(f"`train --group {' '.join(groups)}`")
+        lacking = [name for name in groups if not absent.isdisjoint(GROUPS[name].members())]
+        steps.append(f"`train --group {' '.join(lacking)}`")
     if experiments:
         steps.append(f"`replicate {' '.join(experiments)}{ending}`")
-    at_loss = any("equal loss" in v for c in claims.BY_ID[claim].criteria for v in c.variants)
-    files = (file_of(name, rung, loss, out) for name in basis.experiments for loss in LOSS_LEVELS)
-    if at_loss and not any(file.exists() for file in files):
-        steps.append(f"`replicate {' '.join(basis.experiments)}{ending} --loss NATS`")
     return ", then ".join(steps)
 
 

@@ -3,12 +3,15 @@
 Where one model stands for its kind, it is VIT or CNN, with all seeds that are recorded.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
 
-from experiments.catalogue import ALTERED, IMAGENET
+from experiments.catalogue import ALTERED
+from experiments.evidence import claims
 from experiments.evidence.recorded import (
     CNN,
     CNNS,
@@ -22,38 +25,64 @@ from experiments.evidence.recorded import (
     judged_from,
     known_rows,
     row,
-    share_row,
+    share_of_networks,
 )
-from utils.measures.statistics import mean_over, slope_per_doubling
+from utils.measures.statistics import (
+    Estimate,
+    contrast,
+    mean_over,
+    slope_per_doubling,
+    unequal,
+)
+from utils.models.architectures import Spec
 
 MIXER = "mixer-d6"
 SAMPLED = 6  # equally spaced blocks of a model
 CLOSE = 1e-6  # depths are recorded with eight digits: 4/6 is a little more than 2/3 there
 
 
-def _contrasts(recorded: Recorded, of, plus: str, minus: str) -> tuple:
-    """The difference of two models, trained, and that less the same with random weights.
+def between(recorded: Recorded, found: pd.Series) -> Estimate | None:
+    """ViT − CNN over all networks of the sweeps, each kind with its own scatter."""
+    vit, cnn = ([found[name] for name in names] for names in recorded.kinds(found.index))
+    return unequal(vit, cnn) if vit and cnn else None
 
-    of : "trained" or "random" → one number for every model
+
+def _learned(trained: pd.Series, twins: pd.Series) -> pd.Series:
+    """What each network has beyond the mean of its design's random twins, if these are enough.
+
+    twins : by (model, weights)
     """
-    trained, random = of("trained"), of("random")
-    learned = (trained - random).dropna()
-    each = ((recorded.seeds(plus, x), recorded.seeds(minus, x)) for x in (trained, learned))
-    return tuple(difference(*pair) for pair in each)
+
+    def design(model: str) -> str:
+        spec = Spec.parse(model)
+        return model if spec is None else f"{spec.rung}/{spec.design}"
+
+    each = twins.groupby(lambda key: design(key[0])).agg(["mean", "count"])
+    known = each.loc[each["count"] >= claims.TWINS, "mean"]
+    return (trained - trained.index.map(design).map(known.to_dict())).dropna()
+
+
+def _by_twins(table: pd.DataFrame | None, quantity: str, of: Callable) -> tuple:
+    """Trained, by model, and random, by (model, weights): what `of` makes of a network's rows."""
+    if table is None:
+        return pd.Series(dtype=float), pd.Series(dtype=float)
+    table = table[table["quantity"] == quantity]
+    keys = ["model", "weights"]
+    found = {key: of(rows) for key, rows in table.groupby(keys, sort=False)}
+    trained = {model: x for (model, weights), x in found.items() if weights == "trained"}
+    random = {key: x for key, x in found.items() if key[1].startswith("random")}
+    return tuple(pd.Series(each, dtype=float).dropna() for each in (trained, random))
 
 
 @judged_from("similarity")
 def ra1(recorded: Recorded) -> Iterator[dict]:
     """The layers of a ViT are more uniform than those of a CNN."""
-
-    def uniformity(weights: str) -> pd.Series:
-        found = recorded.numbers("similarity", "cka", weights)
-        return pd.Series(
-            {m: _off_diagonal(rows) for m, rows in found.groupby("model")}, dtype=float
-        )
-
-    gap, learned = _contrasts(recorded, uniformity, VIT, CNN)
-    yield from known_rows(("uniformity", gap, "main"), ("learned", learned, "main"))
+    table = recorded.table("similarity")
+    trained, twins = _by_twins(table, "cka", _off_diagonal)
+    yield from known_rows(("uniformity", between(recorded, trained), "main"))
+    if len(twins):
+        learned = between(recorded, _learned(trained, twins))
+        yield from known_rows(("learned", learned, "main"))
 
 
 def _off_diagonal(found: pd.DataFrame) -> float:
@@ -67,9 +96,11 @@ def _off_diagonal(found: pd.DataFrame) -> float:
 
 @judged_from("similarity")
 def ra2(recorded: Recorded) -> Iterator[dict]:
-    """Early layers of a ViT mix local and global heads."""
+    """Early layers of a ViT mix local and global heads; on imagenet in any published ViT."""
     for criterion, values in _reach(recorded.numbers("similarity", "relative_distance")):
-        yield from known_rows((criterion, recorded.mean(VIT, values), "main"))
+        published = recorded.rung == "imagenet"
+        found = mean_over(values) if published else recorded.mean(VIT, values)
+        yield from known_rows((criterion, found, "main"))
 
 
 def _reach(found: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
@@ -88,17 +119,23 @@ def _reach(found: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     yield "late", late.min() - early.min()
 
 
+def _fall(rows: pd.DataFrame) -> float:
+    """The fall without a skip, mean over its kinds, less that without the whole block."""
+    block = rows["unit"] == "block"
+    return rows.loc[~block, "value"].mean() - rows.loc[block, "value"].mean()
+
+
 @judged_from("representation")
 def ra3(recorded: Recorded) -> Iterator[dict]:
     """Skip connections carry features far, in ViTs above all."""
-    found = recorded.numbers("representation", "skip_fall")
-    if not len(found):
-        return
-    block = found[found["unit"] == "block"].set_index("model")["value"]
-    skips = found[found["unit"] != "block"].groupby("model")["value"].mean()
-    falls = (skips - block).dropna()
-    gap = difference(recorded.seeds(VIT, falls), recorded.seeds(CNN, falls))
-    yield from known_rows(("skip", recorded.mean(VIT, falls), "main"), ("family", gap, "main"))
+    trained, twins = _by_twins(recorded.table("representation"), "skip_fall", _fall)
+    vit, _ = recorded.kinds(trained.index)
+    if vit:
+        yield row("skip", mean_over([trained[name] for name in vit]))
+    yield from known_rows(("family", between(recorded, trained), "main"))
+    if len(twins):
+        learned = between(recorded, _learned(trained, twins))
+        yield from known_rows(("learned", learned, "main"))
 
 
 @judged_from("representation", groups=(*VITS, *CNNS, *ALTERED))
@@ -115,22 +152,48 @@ def ra4(recorded: Recorded) -> Iterator[dict]:
 
 @judged_from("pairs", groups=(*VITS, *CNNS, "data"))
 def ra5(recorded: Recorded) -> Iterator[dict]:
-    """The size of the training set shapes late layers most."""
+    """The size of the training set shapes late layers most: each seed is one case of its kind.
+
+    A seed's fall is from its CKA with the other seeds of all data to that of its namesake of 10 %
+    with the same others, by thirds of the depth.
+    """
     found = recorded.numbers("pairs", "matched_cka")
     if not len(found):
         return
     means = _by_thirds(found)
-    falls = []
-    for model in (VIT, CNN):
-        pairs = means.index.to_frame(index=False)
-        part = means[(pairs["model"] == f"{model}-n10").to_numpy()].mean()
-        whole = means[(pairs["model"] == model).to_numpy()]
-        whole = whole[whole.index.get_level_values("beside").str.startswith(f"{model}-s")].mean()
-        fall = whole - part
-        if not fall[["early", "late"]].isna().any():
-            falls.append(fall["late"] - fall["early"])
-    if falls:
-        yield row("late", mean_over(falls))
+    if not {"early", "late"} <= set(means.columns):
+        return
+    change = means["late"] - means["early"]
+    falls: dict[str, list[float]] = {}
+    for kind in (VIT, CNN):
+        seeds = ["", *(f"-s{i}" for i in range(1, 10))]
+        part, whole = (
+            {seed: recorded.name(f"{kind}{end}{seed}") for seed in seeds} for end in ("-n10", "")
+        )
+        for seed in seeds:
+            pairs = [
+                (change.get((part[seed], whole[other])), _either(change, whole[seed], whole[other]))
+                for other in seeds
+                if other != seed
+            ]
+            known = [b - a for a, b in pairs if a is not None and b is not None]
+            known = [value for value in known if not math.isnan(value)]
+            if known:
+                falls.setdefault(kind, []).append(fmean(known))
+    if len(falls) < 2:
+        return
+    conditions = [kind for kind, each in falls.items() for _ in each]
+    numbers = [value for each in falls.values() for value in each]
+    weights = {kind: 1 / len(falls) for kind in falls}
+    try:
+        yield row("late", contrast(numbers, conditions, weights))
+    except ValueError:  # one seed of each
+        yield row("late", Estimate(fmean(numbers), -math.inf, math.inf, math.nan, len(numbers)))
+
+
+def _either(found: pd.Series, one: str, other: str) -> float | None:
+    """The number of a pair, whichever of them comes first."""
+    return found.get((one, other), found.get((other, one)))
 
 
 def _by_thirds(found: pd.DataFrame) -> pd.DataFrame:
@@ -153,19 +216,28 @@ def ra6(recorded: Recorded) -> Iterator[dict]:
 
 @judged_from("representation")
 def ra7(recorded: Recorded) -> Iterator[dict]:
-    """The receptive fields of ViTs are global early."""
+    """The receptive fields of ViTs are global early: numbers without an interval."""
 
-    def radius(weights: str) -> pd.Series:
-        found = recorded.numbers("representation", "field_radius", weights)
-        if not len(found):
-            return pd.Series(dtype=float)
-        return found[found["depth"] <= 1 / 3 + CLOSE].groupby("model")["value"].mean()
+    def early(rows: pd.DataFrame) -> float:
+        return rows.loc[rows["depth"] <= 1 / 3 + CLOSE, "value"].mean()
 
-    gap, learned = _contrasts(recorded, radius, VIT, CNN)
-    own = recorded.mean(VIT, radius("trained"))
-    yield from known_rows(
-        ("radius", own, "main"), ("family", gap, "main"), ("learned", learned, "main")
-    )
+    trained, twins = _by_twins(recorded.table("representation"), "field_radius", early)
+    twins = twins.groupby(level=0).mean() if len(twins) else twins
+    learned = (trained - twins).dropna()
+    each = {}
+    for name, found in (("trained", trained), ("learned", learned)):
+        each[name] = [recorded.seeds(kind, found) for kind in (VIT, CNN)]
+    vit, cnn = each["trained"]
+    if vit:
+        yield row("radius", _counted(fmean(vit), len(vit)))
+    for criterion, name in (("family", "trained"), ("learned", "learned")):
+        vit, cnn = each[name]
+        if vit and cnn:
+            yield row(criterion, _counted(fmean(vit) - fmean(cnn), len(vit) + len(cnn)))
+
+
+def _counted(value: float, models: int) -> Estimate:
+    return Estimate(value, math.nan, math.nan, math.nan, models)
 
 
 @judged_from("representation")
@@ -174,12 +246,12 @@ def pk(recorded: Recorded) -> Iterator[dict]:
     found = recorded.numbers("representation", "frequency")
     if not len(found):
         return
+    sweeps = {*recorded.models(found["model"], *VITS), *recorded.models(found["model"], *CNNS)}
+    found = found[found["model"].isin(sweeps)].set_index("model")
     change, error = found["value"], SURE * found["se"]
-    models = recorded.members("heads", "depth", "cnn-depth") | set(IMAGENET)
     for kind, passes in (("attention", change + error < 0), ("convolution", change - error > 0)):
-        chosen = (found["unit"] == kind) & found["model"].isin(models)
-        if chosen.any():
-            yield share_row(kind, passes[chosen], found.loc[chosen, "model"].nunique())
+        if (chosen := found["unit"] == kind).any():
+            yield share_of_networks(kind, passes[chosen])
 
 
 @judged_from("convolution", groups=())

@@ -20,7 +20,7 @@ CLAIMS = {claim.__name__: claim for room in ROOMS for claim in room.CLAIMS}
 
 
 def evidence(out: Path = RESULTS) -> pd.DataFrame:
-    """The evidence on all rungs, as `claims.verdicts` takes it.
+    """The evidence on all rungs, as `rules.verdicts` takes it.
 
     Args:
         out: The folder of the tables.

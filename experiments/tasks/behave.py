@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
 from experiments.engine.metrics import left_out, planned
-from utils.edition import SECOND
 from utils.measures import behaviour
 from utils.measures.responses import finite_logits
-from utils.stimuli import datasets, objects, objects2, psychophysics
+from utils.stimuli import datasets, objects, psychophysics
 
 MEASURES = {
     "corruption": "accuracy under seven corruptions at five severities",
@@ -40,11 +39,7 @@ SHAPE, TEXTURE, NEITHER = range(3)  # what is decided where cues conflict
 Counts = Counter[tuple[str, float | None, int]]  # (kind, level, outcome) → images
 # Data sets whose cues disagree, by their source; labels are the classes of the shapes.
 _TEXTURES: dict[str, Callable[[], Tensor]] = {
-    "objects/cue-conflict": lambda: (
-        torch.tensor([recipe.texture for recipe in objects2.conflicts()])
-        if SECOND
-        else objects.cue_conflict().texture
-    ),
+    "objects/cue-conflict": lambda: torch.tensor([s.texture for s in objects.conflicts()]),
     "cue-conflict": lambda: datasets.cue_conflict().textures,
 }
 

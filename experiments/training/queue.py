@@ -14,9 +14,9 @@ from experiments.training import groups
 from experiments.training.recipes import Recipe
 from experiments.training.trainer import publish, train
 from experiments.training.views import Fixed, Fresh
-from utils.edition import ROOT, SECOND
+from utils.fetching import ROOT
 from utils.models import zoo
-from utils.stimuli import datasets, objects2
+from utils.stimuli import datasets, objects
 
 # What may go wrong with one model and not with the next.
 ITS_OWN = (FloatingPointError, BlockingIOError, ValueError, RuntimeError)
@@ -36,8 +36,8 @@ class Splits(NamedTuple):
 def splits(rung: str) -> Splits:
     """The training, validation and test images of a rung, in memory; loaded once a process."""
     names = ("train", "validation", "test")
-    if SECOND and rung == "objects":
-        train = Fresh(objects2.SPLITS["train"], ROOT / "_runs" / "rendered")
+    if rung == "objects":
+        train = Fresh(objects.SPLITS["train"], ROOT / "_runs" / "rendered")
         held_out = [datasets.load(f"{rung}/{split}") for split in names[1:]]
         return Splits(train, *(split.everything() for split in held_out), rung)
     loaded = [datasets.load(f"{rung}/{split}") for split in names]

@@ -236,7 +236,6 @@ def _train(spec: Spec, recipe: Recipe, train, validation, folder: Path, source) 
     record = {
         "name": spec.canonical,
         "trained_on": source or spec.rung,
-        "images": len(train),
         "images_sha256": train.digest,
         "views": round(recipe.epochs * len(train)),
         "params": sum(parameter.numel() for parameter in model.parameters()),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from utils.stimuli import objects2
+from utils.stimuli import objects
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Fixed:
 class Fresh:
     """Generated objects of the training split, other ones in every epoch, as uint8 [n, 3, 32, 32].
 
-    n : images of an epoch; epoch e holds those that `objects2.load("train", seed=e)` would give
+    n : images of an epoch; epoch e holds those that `objects.load("train", seed=e)` would give
     cache : a folder that keeps what was rendered, for the other models that are trained
     """
 
@@ -55,13 +55,13 @@ class Fresh:
         file = self.cache / f"{self.digest[:12]}-{self.n}-{number}.npy"
         if not file.exists():
             self._render(number, file)
-        labels = objects2.labels("train", self.n, seed=number)
+        labels = objects.labels("train", self.n, seed=number)
         return torch.from_numpy(np.load(file)), labels
 
     def _render(self, epoch: int, file: Path) -> None:
-        pixels = np.empty((self.n, 3, objects2.SIZE, objects2.SIZE), np.uint8)
+        pixels = np.empty((self.n, 3, objects.SIZE, objects.SIZE), np.uint8)
         for i in tqdm(range(self.n), f"rendering epoch {epoch + 1}", leave=False, disable=None):
-            pixels[i] = objects2.render(objects2.draw("train", epoch, i))
+            pixels[i] = objects.render(objects.draw("train", epoch, i))
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f"{file.stem}-{os.getpid()}.tmp.npy")
         np.save(temporary, pixels)
@@ -70,5 +70,5 @@ class Fresh:
     @cached_property
     def digest(self) -> str:
         """Tells editions of the stimuli apart: that of the first hundred images."""
-        pixels = [objects2.render(objects2.draw("train", 0, i)) for i in range(100)]
+        pixels = [objects.render(objects.draw("train", 0, i)) for i in range(100)]
         return sha256(np.stack(pixels)).hexdigest()

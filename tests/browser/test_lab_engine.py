@@ -468,10 +468,10 @@ def test_only_the_chosen_heads_lose_patches_and_in_the_same_order(folder):
 
 @pytest.mark.parametrize("name", ["vit-d6-h4", "vit-d6-h4-gap", "vit-d6-h8-k32"])
 def test_whole_heads_and_blocks_go_as_in_ablator(folder, name):
-    model = zoo.load(name)
-    heads = model.blocks[0].attn.num_heads
+    heads = zoo.spec(name).heads
     conditions = [["top", 1, 0], ["random", 2, 1], [[0, 2], 2, 0], ["top", heads, 0]]
     ran = Removed(folder, name, [1, 5], conditions, unit="head")
+    model = ran.model
     names = list(attention_layers(model))
     layers = [names[1], names[5]]
     rows = "class" if token_layout(model).has_class_token else "all"

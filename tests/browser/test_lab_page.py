@@ -18,6 +18,7 @@ from utils.book import lab, lab_data
 from utils.book.serve import served
 from utils.measures.ablation.units import units_of
 from utils.probes import Ablator
+from utils.stimuli import objects
 
 PAGE = "some/book/chapters/lab.html"  # below a path of its own
 MOST = 1.2e6  # compressed bytes that the Lab may load, next to what every page loads
@@ -161,9 +162,9 @@ def test_pictures_get_the_probabilities_of_pytorch(visit):
 def test_shape_and_texture_are_mixed_as_the_library_mixes_them(visit):
     page = visit()
     page.get_by_role("tab", name="Mix").click()
-    page.get_by_label("Shape of").select_option(label=lab_data.MAKER.SHAPES[4])
+    page.get_by_label("Shape of").select_option(label=objects.SHAPES[4])
     mixed = lab_data.mixed_pictures()
-    page.get_by_label("texture of").select_option(label=lab_data.MAKER.TEXTURES[7])
+    page.get_by_label("texture of").select_option(label=objects.TEXTURES[7])
     says(page, mixed.images[47:48])
     assert (int(mixed.shape[47]), int(mixed.texture[47])) == (4, 7)
     page.get_by_role("grid", name="Shapes in rows").get_by_role("gridcell").nth(58).click()
@@ -221,7 +222,7 @@ def test_a_patch_that_is_pointed_at_or_focused_says_to_which_it_attends_most(vis
 def test_the_evidence_is_for_the_class_that_is_chosen_until_the_picture_changes(visit):
     def shows(page, place, label):
         image = page.get_by_role("img", name="Evidence of the ResNet for")
-        asked = f"Evidence of the ResNet for {lab_data.MAKER.SHAPES[label]},"
+        asked = f"Evidence of the ResNet for {objects.SHAPES[label]},"
         page.get_by_role("img", name=asked).wait_for()
         total = float(lab_data.read(picture(place)[0]).evidence[0, label].sum())
         figure = page.locator("figure").filter(has=image)
@@ -232,7 +233,7 @@ def test_the_evidence_is_for_the_class_that_is_chosen_until_the_picture_changes(
     answers = [int(lab_data.read(picture(place)[0]).cnn.argmax()) for place in (3, 4)]
     shows(page, 3, answers[0])
     other = (answers[0] + 1) % 10
-    page.get_by_label("Evidence for").select_option(label=lab_data.MAKER.SHAPES[other])
+    page.get_by_label("Evidence for").select_option(label=objects.SHAPES[other])
     shows(page, 3, other)
     page.wait_for_function("() => location.hash.includes('evidence=')")
     shows(visit(page.url.split("#")[1]), 3, other)
@@ -639,7 +640,7 @@ def test_the_way_back_leads_to_the_reader_s_picture_while_the_page_has_it(visit)
 def test_a_copied_link_brings_the_state_back(visit, address):
     origin = address.split("/some/")[0]
     page = visit(
-        f"mix=heart.{lab_data.MAKER.TEXTURES[2]}&layer=2&head=1",
+        f"mix=heart.{objects.TEXTURES[2]}&layer=2&head=1",
         prepare=lambda page: page.context.grant_permissions(
             ["clipboard-read", "clipboard-write"], origin=origin
         ),
@@ -841,7 +842,7 @@ def test_a_phone_shows_picture_and_answers_first_and_folds_the_rest(visit):
     for role, name in lab.NAMES.items():
         probabilities = getattr(found, role)[0]
         line = page.locator(f".lab-brief[data-role={role}]")
-        shape = lab_data.MAKER.SHAPES[int(probabilities.argmax())]
+        shape = objects.SHAPES[int(probabilities.argmax())]
         assert line.inner_text().startswith(f"{name}: {shape}, ")
         assert line.bounding_box()["y"] < 600
     headings = page.locator(".lab-part:not([open]) h2").all_inner_texts()

@@ -9,6 +9,7 @@ import torch
 from experiments import catalogue
 from experiments import replicate as replicating
 from experiments.__main__ import main
+from experiments.engine.results import file_of, record_of
 from experiments.evidence import trends
 from experiments.evidence.table import evidence
 from experiments.training import groups, queue
@@ -22,7 +23,7 @@ EXPERIMENT = catalogue.Experiment(
     dict(measures=["accuracy", "attention"]),
     n=60,
     groups=("tiny",),
-    random=True,
+    random=1,
 )
 
 
@@ -35,6 +36,7 @@ def tiny_project(monkeypatch, tmp_path):
     images = Fixed(labels.view(-1, 1, 1, 1) / 10 + noise, labels)
     monkeypatch.setattr(queue, "splits", lambda rung: queue.Splits(*[images] * 3, "dots"))
     monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
+    monkeypatch.setattr(zoo, "RUNS", tmp_path / "runs")
     group = groups.Group("layers of a tiny ViT", NAMES, seeds=2)
     for known in (groups.GROUPS, catalogue.GROUPS, trends.GROUPS):
         monkeypatch.setitem(known, "tiny", group)
@@ -68,10 +70,10 @@ def test_models_are_trained_measured_and_reported_as_they_come(tiny_project, cap
     assert replicate(tiny_project) == 0
     assert "holds 8 conditions, 4 new." in capsys.readouterr().out
 
-    file = tiny_project / "results/objects/tiny.csv"
+    file = file_of("tiny", "objects", out=tiny_project / "results")
     table = pd.read_csv(file)
     assert set(table["model"]) == set(groups.GROUPS["tiny"].members())
-    record = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    record = record_of(file)
     assert record["configuration"]["n"] == 60
     weights = {name: entry["sha256"][:12] for name, entry in zoo.manifest().items()}
     recorded = {key.split(" ")[0]: c["weights"] for key, c in record["conditions"].items()

@@ -1,8 +1,8 @@
 """The project's history, for tests that compare what is declared with what stood before results."""
 
+import io
 import subprocess
-import sys
-import types
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -10,29 +10,27 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def git(*arguments: str) -> str:
+def git(*arguments: str) -> bytes:
     """What git says, in this checkout."""
-    command = ["git", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, check=True, capture_output=True, text=True, encoding="utf-8"
-    ).stdout
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
 
 
 def before_first(*results: str) -> str:
-    """The commit before the first that added one of these files; skips where it cannot be known."""
+    """The commit before the first that added one of these files, on whatever branch that was, and
+    wherever they are now; skips where it cannot be known."""
     if not (ROOT / ".git").exists():
         pytest.skip("The history is not here: this is no git checkout.")
-    if git("rev-parse", "--is-shallow-repository").strip() == "true":
+    if git("rev-parse", "--is-shallow-repository").strip() == b"true":
         pytest.skip("The history is cut short: this is a shallow clone.")
-    first = git("log", "--diff-filter=A", "--reverse", "--format=%H", "--", *results).split()
+    asked = ("log", "--full-history", "--diff-filter=A", "--reverse", "--format=%H")
+    first = git(*asked, "--", *results).decode().split()
     if not first:
         pytest.skip("No such result has been recorded yet.")
     return f"{first[0]}^"
 
 
-def module_at(commit: str, path: str) -> types.ModuleType:
-    """A module as it was at a commit."""
-    name = f"{Path(path).stem}_before"
-    sys.modules[name] = module = types.ModuleType(name)  # dataclasses look it up
-    exec(git("show", f"{commit}:{path}"), module.__dict__)
-    return module
+def files_at(commit: str, folder: Path, *names: str) -> Path:
+    """The folder, with these files and folders in it as they were at a commit."""
+    with tarfile.open(fileobj=io.BytesIO(git("archive", commit, "--", *names))) as archive:
+        archive.extractall(folder, filter="data")
+    return folder

@@ -1,6 +1,5 @@
 """Intervals that cover what they should, against closed forms, SciPy, and draws from known laws."""
 
-import itertools
 import math
 
 import numpy as np
@@ -13,9 +12,10 @@ from utils.measures.statistics import (
     contrast,
     mean_over,
     percentiles,
-    rank_trend,
+    rank_correlation,
+    share_over,
     slope_per_doubling,
-    slope_shrinkage,
+    unequal,
 )
 
 RNG = np.random.default_rng
@@ -44,6 +44,24 @@ def test_one_model_has_a_mean_without_bounds_and_none_has_no_mean():
     assert (found.low, found.high) == (-math.inf, math.inf)
     with pytest.raises(ValueError, match="No model has a value"):
         mean_over([math.nan])
+
+
+def test_kinds_that_scatter_unlike_keep_their_own_scatter():
+    a, b = [0.1, 0.5, 0.9, 0.3], [0.30, 0.31, 0.29, 0.30, 0.32, math.nan]
+    found = unequal(a, b)
+    known = stats.ttest_ind(a, b[:-1], equal_var=False)
+    interval = known.confidence_interval()
+    assert (found.low, found.high, found.p) == pytest.approx((*interval, known.pvalue))
+    assert (found.n, found.undefined) == (9, 1)
+    assert unequal([1.0], b).high == math.inf
+
+
+def test_a_share_of_few_networks_has_no_bounds_and_of_equal_ones_no_width():
+    few = share_over([1.0, 0.5, 1.0])
+    assert (few.low, few.high) == (0.0, 1.0)
+    same = share_over([0.8] * 6)
+    assert (same.estimate, same.low, same.high) == pytest.approx((0.8, 0.8, 0.8))
+    assert math.isnan(same.p)
 
 
 def test_the_interval_of_three_seeds_covers_with_the_spread_of_the_family_pooled():
@@ -124,31 +142,21 @@ def test_equivalence_needs_the_whole_interval_inside():
     assert not Estimate(math.nan, math.nan, math.nan, math.nan, 9).equivalent(0.03)
 
 
-def test_the_p_of_a_rank_trend_is_exact_for_few_models():
-    x, y = [1, 2, 3, 4, 5, 6], [1, 3, 2, 4, 6, 5]
-    found, expected = rank_trend(x, y), stats.kendalltau(x, y, method="exact")
-    assert (found.estimate, found.p) == pytest.approx(tuple(expected))
+def test_a_rank_correlation_has_an_interval_that_covers():
+    rng = RNG(1)
+    covered = 0
+    for _ in range(300):
+        x, y = rng.standard_normal((2, 20))
+        found = rank_correlation(x, y)
+        covered += found.low < 0 < found.high
+    assert covered / 300 == pytest.approx(0.95, abs=0.03)
 
 
-def test_ties_count_as_neither_order():
-    x, y = np.array([1, 1, 2, 2, 3, 3]), np.array([0.1, 0.2, 0.2, 0.5, 0.4, 0.9])
-
-    def tau(y):
-        return stats.kendalltau(x, y).statistic
-
-    null = np.array([tau(np.array(order)) for order in itertools.permutations(y)])
-    one_sided = min((null >= tau(y) - 1e-9).mean(), (null <= tau(y) + 1e-9).mean())
-    found = rank_trend(x, y)
-    assert found.estimate == pytest.approx(tau(y))
-    assert found.p == pytest.approx(2 * one_sided)
-
-
-def test_a_rank_trend_of_many_models_has_the_same_p_again():
-    x, y = np.arange(20), RNG(5).normal(size=20)
-    found = rank_trend(x, y, permutations=4999)
-    assert found.p == rank_trend(x, y, permutations=4999).p
-    assert found.p == pytest.approx(stats.kendalltau(x, y).pvalue, abs=0.03)
-    assert rank_trend(x, x).p < 0.001
+def test_a_rank_correlation_is_spearmans_with_ties():
+    x, y = [1, 1, 2, 2, 3, 3], [0.1, 0.2, 0.2, 0.5, 0.4, 0.9]
+    assert rank_correlation(x, y).estimate == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert rank_correlation(range(6), [0, -1, -2, -3, -4, -6]).estimate == -1
+    assert math.isnan(rank_correlation(x, [1] * 6).estimate)
 
 
 def test_a_bootstrap_is_paired_over_all_tables():
@@ -207,41 +215,6 @@ def test_the_p_of_a_bootstrap_is_uniform_under_no_effect_and_small_under_one():
     assert p(2, 0) == pytest.approx(2 / 301)
 
 
-def test_the_slope_shrinks_by_the_share_that_the_mediator_carries():
-    rng = RNG(11)
-    x = np.repeat([1, 2, 4, 8, 16], 6)
-    mediator = np.log2(x) + rng.normal(0, 0.5, 30)
-    for direct, share in ((0.0, 1.0), (1.0, 0.5)):
-        y = mediator + direct * np.log2(x) + rng.normal(0, 0.05, 30)
-        found = slope_shrinkage(x, y, mediator)
-        assert found.estimate == pytest.approx(share, abs=0.06)
-        assert found.low < share < found.high
-    columns = np.stack([np.ones(30), np.log2(x), mediator], 1)
-    held = np.linalg.lstsq(columns, y, rcond=None)[0][1]
-    alone = np.linalg.lstsq(columns[:, :2], y, rcond=None)[0][1]
-    assert found.estimate == pytest.approx(1 - held / alone)
-
-
-def test_both_slopes_of_a_shrinkage_hold_a_size_that_varies_beside_x():
-    rng = RNG(13)
-    x, held = np.repeat([1, 2, 4, 8], 6), rng.choice([4, 8, 16], 24) * np.repeat([1, 1, 1, 2], 6)
-    mediator = np.log2(x) - np.log2(held) + rng.normal(0, 0.5, 24)
-    y = mediator + 0.5 * np.log2(x) + rng.normal(0, 0.1, 24)
-    found = slope_shrinkage(x, y, mediator, held=held)
-    columns = np.stack([np.ones(24), np.log2(x), np.log2(held), mediator], 1)
-    with_it, without = (np.linalg.lstsq(columns[:, :k], y, rcond=None)[0][1] for k in (4, 3))
-    assert found.estimate == pytest.approx(1 - with_it / without)
-    assert found.low < 2 / 3 < found.high
-    for determined in (held, x):  # a mediator that the held size is, an x that it is
-        assert math.isnan(slope_shrinkage(x, y, np.log2(held), held=determined).estimate)
-
-
-def test_a_mediator_that_is_the_size_itself_explains_nothing():
-    x = np.repeat([1, 2, 4], 3)
-    found = slope_shrinkage(x, RNG(12).normal(size=9), 3 * np.log2(x))
-    assert math.isnan(found.estimate)
-
-
 def test_what_has_no_interval_is_refused():
     cases = [
         (lambda: contrast([1, 2], ["a", "b"], {"a": 1}), "two seeds"),
@@ -252,10 +225,11 @@ def test_what_has_no_interval_is_refused():
         (lambda: slope_per_doubling([1, 2, 4], [1, 2]), "one value of each kind"),
         (lambda: slope_per_doubling([1, 2, 4], [1, 2, 3], held=[4, 2, 2]), "at least 4 models"),
         (lambda: slope_per_doubling([1, 2, 4, 8], [1, 2, 3, 4], held=[8, 4, 2, 1]), "determines"),
-        (lambda: rank_trend([1, 2], [1, 2]), "at least 3 models"),
+        (lambda: rank_correlation([1, 2, 3], [1, 2, 3]), "at least 5"),
+        (lambda: unequal([], [1, 2]), "no model with a value"),
+        (lambda: share_over([math.nan]), "No model has a share"),
         (lambda: bootstrap_means({"a": np.ones(3), "b": np.ones(4)}), r"not \[3, 4\]"),
         (lambda: bootstrap_means({"a": np.ones(1)}), r"not \[1\]"),
-        (lambda: slope_shrinkage([1, 2, 4], [1, 2, 3], [3, 1, 2]), "over 3 models"),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -21,8 +21,11 @@ def inputs_of(model, images):
 
     def note(name):
         def hook(_, inputs):
-            x = inputs[0].double().transpose(0, 1).flatten(1)  # [channels, all else]
-            seen[name] = x.mean(1), x.var(1)
+            x = inputs[0]
+            over = [0, *range(2, x.ndim)]  # all but the channels, of which few are float64 at once
+            parts = [torch.var_mean(some.double(), over) for some in x.split(16, dim=1)]
+            var, mean = map(torch.cat, zip(*parts, strict=True))
+            seen[name] = mean, var
 
         return hook
 

@@ -18,7 +18,7 @@ import torch
 import torchvision
 
 from experiments.training.trainer import accuracy, publish, train
-from utils import edition
+from utils import fetching
 from utils.models import zoo
 from utils.models.architectures import Spec, build, forward_flops
 from utils.models.checkpoints import CheckpointError, HubUnavailable
@@ -45,12 +45,11 @@ def test_every_embedded_file_has_the_size_and_hash_of_the_manifest():
         content = (zoo.FOLDER / entry["file"]).read_bytes()
         assert len(content) == entry["bytes"]
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
-    assert sum(entry["bytes"] for entry in kept) < 60e6
+    assert sum(entry["bytes"] for entry in kept) < 45e6
 
 
 def test_every_embedded_file_is_in_the_manifest():
     files = {str(file.relative_to(zoo.FOLDER)) for file in zoo.FOLDER.rglob("*.safetensors")}
-    files = {file for file in files if not file.startswith("second/")}
     assert files == {entry["file"] for entry in zoo.manifest().values() if entry["file"]}
 
 
@@ -265,7 +264,7 @@ def test_the_remedy_for_a_missing_checkpoint_restores_it_from_any_folder(
     git("init")
     git("add", ".")
     git("commit", "-m", "first")
-    monkeypatch.setattr(edition, "ROOT", tmp_path)
+    monkeypatch.setattr(fetching, "ROOT", tmp_path)
     monkeypatch.setattr(zoo, "FOLDER", tmp_path / "zoo")
     monkeypatch.setattr(zoo, "SHIPPED", tmp_path / "zoo")
     (tmp_path / "chapters").mkdir()

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..measures.ablation.outcomes import compared
 from ..measures.ablation.units import units_of
 from ..probes import Ablator, token_layout
+from ..stimuli import objects
 from . import lab_data
 from .plotting import COLOURS, WIDTH, overlay
 
@@ -121,7 +122,7 @@ def figure(
         after = _without(image, layer, _inside("number of patches", k, n))
         drawn, alt = _ablation(image, found.vit[0], torch.tensor(after["probabilities"]), k)
         view = view | {"ablated": after}
-    alt = f"Picture {picture}, labelled {lab_data.MAKER.SHAPES[int(labels[place])]}; {alt}"
+    alt = f"Picture {picture}, labelled {objects.SHAPES[int(labels[place])]}; {alt}"
     state = f"picture={picture}&layer={layer}&head={head}"
     if kind == "ablation":
         state += f"&net={lab_data.NETWORKS['vit']}&scope=all&order=top&k={k}"
@@ -136,7 +137,7 @@ def _inside(what: str, number: int, most: int) -> int:
 
 def _answer(probabilities: Tensor) -> str:
     share, label = probabilities.max(0)
-    return f"{lab_data.MAKER.SHAPES[int(label)]} with {share:.0%}"
+    return f"{objects.SHAPES[int(label)]} with {share:.0%}"
 
 
 def _axes(panels: int) -> tuple[Figure, list]:
@@ -152,7 +153,7 @@ def _picture(ax, image: Tensor, title: str) -> None:
 
 def _bars(ax, sides: list[tuple[str, Tensor, str, float]]) -> None:
     """Probabilities class by class; each side has a name, values, a colour and an opacity."""
-    names = lab_data.MAKER.SHAPES
+    names = objects.SHAPES
     height = 0.8 / len(sides)
     for i, (name, values, colour, alpha) in enumerate(sides):
         at = np.arange(len(names)) + i * height

@@ -15,17 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .. import edition
 from ..models import zoo
 from ..probes import AttentionProbe, token_layout
-from ..stimuli import datasets, objects, objects2
+from ..stimuli import datasets, objects
 
 NETWORKS = {"vit": "vit-d6-h4", "cnn": "resnet-d20"}  # that the Lab runs
 EACH = 3  # test pictures of each class
 CONFIDENT = 0.9  # probability that both networks give to the class of the first picture
 USUAL = 1000  # validation pictures that say what is usual
 PLACING = 2  # the draw of place, ground and light that all mixed pictures share
-MAKER = objects2 if edition.SECOND else objects  # of pictures
 
 
 class Shown(NamedTuple):
@@ -62,11 +60,11 @@ class Read(NamedTuple):
 
 def _drawn(split: str, numbers: list[int], pairs: list | None = None) -> Shown:
     recipes = [
-        MAKER.draw(split, 0, number, pair=pair)
+        objects.draw(split, 0, number, pair=pair)
         for number, pair in zip(numbers, pairs or [None] * len(numbers), strict=True)
     ]
     cues = torch.tensor([(recipe.shape, recipe.texture) for recipe in recipes])
-    pixels = torch.from_numpy(np.stack([MAKER.render(recipe) for recipe in recipes]))
+    pixels = torch.from_numpy(np.stack([objects.render(recipe) for recipe in recipes]))
     return Shown(pixels.float() / 255, torch.tensor(numbers), *cues.T)
 
 
@@ -261,8 +259,8 @@ def write(folder: Path, steps: list[dict]) -> None:
         strict=True,
     )
     about = {
-        "shapes": list(MAKER.SHAPES),
-        "textures": list(MAKER.TEXTURES),
+        "shapes": list(objects.SHAPES),
+        "textures": list(objects.TEXTURES),
         "networks": {role: _about(role) for role in NETWORKS},
         "pictures": [list(row) for row in columns],  # number, label, shape, texture
         "first": view(first()),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..measures.ablation import AblationProfile, ablation_profile
 from ..probes import token_layout
+from ..stimuli import objects
 from . import lab_data
 
 FEW = 3  # patches
@@ -89,7 +90,7 @@ class _Search:
 
     def _picture(self, place: int) -> str:
         """A picture as the sentences name it."""
-        name = _a(lab_data.MAKER.SHAPES[int(self.labels[place])])
+        name = _a(objects.SHAPES[int(self.labels[place])])
         return f"picture {int(self.shown.index[place])}, {name}"
 
     def _state(self, place: int, order: str, k: int) -> str:
@@ -176,10 +177,10 @@ class _Search:
             none = "In none of the ninety conflicts here do the two disagree in this way."
             return Step(title, task, none, None, {})
         shape, texture = int(mixed.shape[place]), int(mixed.texture[place])
-        names = lab_data.MAKER.SHAPES[shape], lab_data.MAKER.TEXTURES[texture]
+        names = objects.SHAPES[shape], objects.TEXTURES[texture]
         says = (
             f"{_a(names[0]).capitalize()} of {names[1]}: the {KINDS[by_shape]} goes by shape, the "
-            f"{KINDS[by_texture]} by texture and says {lab_data.MAKER.SHAPES[texture]}."
+            f"{KINDS[by_texture]} by texture and says {objects.SHAPES[texture]}."
         )
         facts = {by_shape: shape, by_texture: texture}
         return Step(title, task, says, f"mix={names[0]}.{names[1]}", facts)

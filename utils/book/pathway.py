@@ -47,7 +47,7 @@ COLUMNS = (
 # (side of the macaque, row), what the likeness is, how strong: 3 good, 2 fair, 1 weak.
 LINKS = (
     (0, 2, "filter,\nrectify", 3),
-    (0, 3, "pool", 2),
+    (0, 3, "wider\nfields", 2),
     (0, 5, "predicts", 2),
     (2, 2, "filter", 1),
     (2, 4, "normalise,\nweigh", 2),

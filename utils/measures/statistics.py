@@ -2,7 +2,7 @@
 
 Two kinds of interval, never mixed. Drawing other images (`bootstrap_means`) says how well one
 network is known. Training other networks (`contrast`, `slope_per_doubling`) says what holds of an
-architecture; a bootstrap over three seeds would cover 72 % instead of 95, so these are t-intervals
+architecture; a bootstrap over three seeds would cover 75 % instead of 95, so these are t-intervals
 with the SD of all conditions pooled. NaN is a case without a value, which is left out and counted;
 an infinite value has no mean and is refused, but for ranks. Chapter 2.2b.
 """
@@ -146,12 +146,13 @@ def contrast(
     return Estimate(*_t_interval(estimate, error, freedom, confidence), len(known), undefined)
 
 
-def mean_over(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+def mean_over(values: Sequence[float], confidence: float = 0.95, against: float = 0.0) -> Estimate:
     """The mean over models with a t-interval, which is infinite for a single one.
 
     Args:
         values: [models].
         confidence: Of the interval.
+        against: The mean that p is tested against.
 
     Returns:
         The mean.
@@ -171,8 +172,10 @@ def mean_over(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     if len(known) == 1:
         return Estimate(float(known[0]), -np.inf, np.inf, np.nan, 1, undefined)
     error = stats.sem(known)
-    interval = _t_interval(float(known.mean()), error, len(known) - 1, confidence)
-    return Estimate(*interval, len(known), undefined)
+    mean, freedom = float(known.mean()), len(known) - 1
+    interval = _t_interval(mean, error, freedom, confidence)[:3]
+    p = _t_interval(mean - against, error, freedom, confidence)[3]
+    return Estimate(*interval, p, len(known), undefined)
 
 
 def unequal(plus: Sequence[float], minus: Sequence[float], confidence: float = 0.95) -> Estimate:
@@ -356,57 +359,6 @@ def _found_at(freedom: int, confidence: float, power: float) -> float:
     return brentq(missed, 0.0, 4 * critical + 10)
 
 
-def rank_trend(
-    x: Sequence[float], y: Sequence[float], permutations: int = 9999, seed: int = 0
-) -> Estimate:
-    """Kendall's τ-b, with the p of permuting the models.
-
-    All permutations where these are fewer than `permutations` (up to 7 models).
-
-    Args:
-        x: [models].
-        y: [models].
-        permutations: Largest number of permutations.
-        seed: Of the permutations.
-
-    Returns:
-        τ-b in −1 … 1. It has no interval, so low and high are NaN.
-
-    Raises:
-        ValueError: For fewer than 3 models.
-
-    Example:
-        >>> from utils.measures import statistics
-        >>> found = statistics.rank_trend([1, 2, 3, 4], [0.1, 0.2, 0.3, 0.4])
-        >>> round(found.estimate, 3), round(found.p, 3)  # 2 of 24 orders are as extreme
-        (1.0, 0.083)
-    """
-    (xs, ys), undefined = _defined(x, y, ranks=True)
-    xs, ys = stats.rankdata(xs), stats.rankdata(ys)  # so that infinite values have differences
-    n = len(xs)
-    if n < 3:
-        raise ValueError(f"A trend needs at least 3 models with a value, not {n}.")
-    signs = np.sign(xs[:, None] - xs)
-
-    def concordance(y: np.ndarray, axis: int = -1) -> np.ndarray:
-        """Concordant minus discordant pairs, twice: all of τ-b that permuting changes."""
-        y = np.moveaxis(y, axis, -1)
-        return (np.sign(y[..., :, None] - y[..., None, :]) * signs).sum((-1, -2))
-
-    found = stats.permutation_test(
-        (ys,),
-        concordance,
-        permutation_type="pairings",
-        vectorized=True,
-        n_resamples=permutations,
-        batch=max(1, AT_ONCE // n**2),
-        random_state=np.random.default_rng(seed),
-    )
-    tau = float(stats.kendalltau(xs, ys, variant="b").statistic)
-    p = np.nan if np.isnan(tau) else float(found.pvalue)
-    return Estimate(tau, np.nan, np.nan, p, n, undefined)
-
-
 def bootstrap_means(
     tables: Mapping[Hashable, np.ndarray], samples: int = 2000, seed: int = 0
 ) -> dict[Hashable, np.ndarray]:
@@ -483,62 +435,3 @@ def percentiles(
     beyond = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())
     p = min(1.0, 2 * beyond / (len(drawn) + 1))
     return Estimate(estimate, float(low), float(high), float(p), n, undefined)
-
-
-def slope_shrinkage(
-    x: Sequence[float],
-    y: Sequence[float],
-    mediator: Sequence[float],
-    confidence: float = 0.95,
-    samples: int = 2000,
-    seed: int = 0,
-    held: Sequence[float] | None = None,
-) -> Estimate:
-    """By which share the slope of y on log₂ x shrinks when a mediator is added to the regression.
-
-    A bootstrap over models, so give all seeds of many sizes; it is an association, no proof of a
-    cause.
-
-    Args:
-        x: Sizes > 0 [models].
-        y: [models].
-        mediator: [models].
-        confidence: Of the interval.
-        samples: Bootstrap samples.
-        seed: Of the samples.
-        held: Another size > 0 [models] that both regressions hold, as `slope_per_doubling` does.
-
-    Returns:
-        The share, 1 where nothing of the slope is left, 0 where all is, and below 0 where it grows.
-
-    Raises:
-        ValueError: For fewer than 6 models and as `slope_per_doubling`.
-
-    Example:
-        >>> from utils.measures import statistics
-        >>> x, mediator = [1, 2, 4, 8, 16, 32], [0, 1, 3, 2, 5, 4]
-        >>> y = [2 * m for m in mediator]  # the size acts through the mediator alone
-        >>> round(statistics.slope_shrinkage(x, y, mediator).estimate, 3)
-        1.0
-    """
-    (sizes, ys, mediators, *fixed), undefined = _defined(
-        x, y, mediator, *([] if held is None else [held])
-    )
-    if len(sizes) < 6:
-        raise ValueError(f"A bootstrap over {len(sizes)} models shows nothing: give 6.")
-    given = [_doublings(sizes), ys, mediators, *map(_doublings, fixed)]
-    columns = np.stack([column - column.mean() for column in given], axis=1)  # [models, 3 or 4]
-    products = columns[:, :, None] * columns[:, None, :]
-    means = bootstrap_means({"means": columns, "products": products}, samples, seed)
-    mean = means["means"]
-    shared = means["products"] - mean[:, :, None] * mean[:, None, :]
-    least = 1e-9 * shared[:, 0, 0] * shared[:, 2, 2]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if fixed:  # what is left where that size is equal
-            size = shared[:, 3]
-            shared = shared - size[:, :, None] * size[:, None, :] / size[:, 3, None, None]
-        (xx, xy, xm), (_, _, ym), (_, _, mm) = np.moveaxis(shared[:, :3, :3], 0, -1)
-        apart = xx * mm - xm**2  # 0 where the mediator is a line in log₂ x, or there is one size
-        share = 1 - (xy * mm - xm * ym) / apart * xx / xy
-    share[~np.isfinite(share) | (apart <= least)] = np.nan
-    return percentiles(share, len(columns), confidence, undefined)

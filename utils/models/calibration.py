@@ -12,8 +12,7 @@ from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..edition import SECOND
-from ..stimuli import datasets, objects, photographs
+from ..stimuli import datasets, photographs
 from .architectures import Spec
 
 IMAGES = 512  # of the training images of objects and of CIFAR-10
@@ -109,8 +108,6 @@ def training_images(name: str, model: nn.Module) -> Tensor:
 
 @cache
 def _first(rung: str) -> Tensor:
-    if rung == "objects" and not SECOND:
-        return objects.load("train", n=IMAGES).images
     data = datasets.load(f"{rung}/train")
     return data.subset(range(IMAGES), data.source).everything().images
 

@@ -18,7 +18,7 @@ from huggingface_hub import constants
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from .. import edition
+from .. import fetching
 
 HUB_FILE = "model.safetensors"
 HUB_SECONDS = 10  # how long the hub may take to answer before it counts as out of reach
@@ -37,8 +37,8 @@ class HubUnavailable(ConnectionError):
 
 def shown(file: Path) -> str:
     """A file as messages name it: from the project's folder, else with its own folder alone."""
-    if file.is_relative_to(edition.ROOT):
-        return file.relative_to(edition.ROOT).as_posix()
+    if file.is_relative_to(fetching.ROOT):
+        return file.relative_to(fetching.ROOT).as_posix()
     return f"{file.parent.name}/{file.name}"
 
 

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import nn
 
-from .. import edition
+from .. import fetching
 from ..fetching import at_hand
 from .architectures import RUNGS, Spec, build
 from .calibration import calibrate, normalised, training_images
@@ -31,9 +31,8 @@ from .checkpoints import (
     verified,
 )
 
-FOLDER = edition.folder("zoo")
-SHIPPED = None if edition.SECOND else FOLDER  # a zoo that is never without a manifest
-RUNS = edition.ROOT / "_runs"
+FOLDER = SHIPPED = fetching.folder("zoo")  # a zoo that is never without a manifest
+RUNS = fetching.ROOT / "_runs"
 COLUMNS = [
     "name",
     "family",
@@ -260,10 +259,10 @@ def manifest(folder: Path | None = None) -> dict[str, dict]:
     `file` is None where the weights are not kept, to save space (see `weights_file`).
 
     Args:
-        folder: Of the zoo; None for this edition's.
+        folder: Of the zoo; None for the book's.
 
     Raises:
-        CheckpointError: For a damaged manifest, and where that of the first edition is missing.
+        CheckpointError: For a damaged manifest, and where that of the book is missing.
     """
     folder = folder or FOLDER
     file = folder / "manifest.json"
@@ -359,7 +358,7 @@ def _unknown(name: str) -> UnknownModel:
 
 
 def _restore(file: Path) -> str:
-    if file.is_relative_to(edition.ROOT) and (edition.ROOT / ".git").exists():
+    if file.is_relative_to(fetching.ROOT) and (fetching.ROOT / ".git").exists():
         return f"restore it with `git checkout -- :/{shown(file)}`"
     return "put back a sound copy of it"
 

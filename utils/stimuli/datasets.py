@@ -7,7 +7,6 @@ import os
 import sys
 import warnings
 from functools import partial
-from operator import getitem
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.datasets import CIFAR10
 
-from ..edition import SECOND
-from . import objects, objects2
+from . import objects
 from .image_folder import image_folder
 from .minibatches import Batch, Damaged, Dataset
 from .places import printable
@@ -118,34 +116,24 @@ def _ours(name: str, download: bool) -> Dataset:
 
 
 def _objects(split: str) -> Dataset:
-    textures = objects2.TEXTURES if SECOND else objects.TEXTURES
-    classes = tuple(f"{s}, {t}" for s, t in zip(objects.SHAPES, textures, strict=True))
+    pairs = zip(objects.SHAPES, objects.TEXTURES, strict=True)
+    classes = tuple(f"{shape}, {texture}" for shape, texture in pairs)
     if split != "cue-conflict":
-        labels = (objects2 if SECOND else objects).labels(split)
-        picture = partial(_second if SECOND else _first, split)
-    elif SECOND:
-        scenes = objects2.conflicts()
-        labels = torch.tensor([scene.label for scene in scenes])
-        picture = partial(_rendered, scenes)
-    else:
-        stimuli = objects.cue_conflict()
-        labels, picture = stimuli.labels, partial(getitem, stimuli.images)
-    return Dataset(f"objects/{split}", labels, classes, picture)
+        return Dataset(f"objects/{split}", objects.labels(split), classes, partial(_drawn, split))
+    scenes = objects.conflicts()
+    labels = torch.tensor([scene.label for scene in scenes])
+    return Dataset(f"objects/{split}", labels, classes, partial(_rendered, scenes))
 
 
 # What gives a picture is a function of a module with its first argument, so that it can be pickled.
 
 
-def _first(split: str, i: int) -> Tensor:
-    return torch.from_numpy(objects.render(objects.draw(split, 0, i))).float() / 255
+def _drawn(split: str, i: int) -> Tensor:
+    return objects.image(objects.draw(split, 0, i))
 
 
-def _second(split: str, i: int) -> Tensor:
-    return objects2.image(objects2.draw(split, 0, i))
-
-
-def _rendered(scenes: list[objects2.Scene], i: int) -> Tensor:
-    return objects2.image(scenes[i])
+def _rendered(scenes: list[objects.Scene], i: int) -> Tensor:
+    return objects.image(scenes[i])
 
 
 def _pixels(pictures: np.ndarray, i: int) -> Image.Image:

@@ -11,7 +11,11 @@ def test_a_recorded_figure_says_where_its_numbers_come_from(monkeypatch, tmp_pat
     record = {
         "configuration": {"data": "objects/test", "n": 100},
         "sources": [{"device": "cpu (1 threads)", "commit": "0123456789ab"}] * 2,
-        "conditions": {"vit-d6-h4 trained": {}, "vit-d6-h4-s1 trained": {}},
+        "conditions": {
+            "vit-d6-h4 trained": {},
+            "vit-d6-h4-s1 trained": {},
+            "vit-d6-h4-s4 random": {},  # a further seed of random weights is no trained network
+        },
     }
     (tmp_path / "objects").mkdir()
     (tmp_path / "objects" / "sparseness.json").write_text(json.dumps(record), encoding="utf-8")

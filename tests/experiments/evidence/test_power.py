@@ -1,4 +1,4 @@
-"""How often a rule says what: known limits, and the Δ that the second edition's rules declare."""
+"""How often a rule says what: known limits, and the Δ that the claims declare."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from experiments.evidence.power import (
     verdicts,
 )
 
-PILOTS = Path(__file__).resolve().parents[3] / "results" / "second" / "scatter.csv"
+PILOTS = Path(__file__).resolve().parents[3] / "results" / "scatter.csv"
 DEPTH = Design.of((2, 4, 6, 8, 12), 3)
 CNN = Design.of((8, 14, 20, 32, 44), 3)
 HEADS = Design.grid((1, 2, 4, 8, 16), (4, 8, 16, 32), 3)
@@ -36,26 +36,26 @@ def at(table, effect, verdict):
 )
 def test_the_declared_deltas_are_found_at_twice_their_size(claim, design, correlation):
     readings = [
-        Reading(rules.SEED_SD[each.name], each.rule.delta) for each in rules.BY_ID[claim].criteria
+        Reading(claims.SEED_SD[each.name], each.rule.delta) for each in claims.BY_ID[claim].criteria
     ]
-    table = verdicts(design, readings, correlation, tests=rules.TRENDS)
-    assert at(table, 2, claims.SUPPORTED) >= 0.8
-    assert at(table, 4, claims.SUPPORTED) > 0.99
-    assert at(table, 0, claims.SUPPORTED) < 0.025  # in the claimed direction
+    table = verdicts(design, readings, correlation, tests=claims.TRENDS)
+    assert at(table, 2, rules.SUPPORTED) >= 0.8
+    assert at(table, 4, rules.SUPPORTED) > 0.99
+    assert at(table, 0, rules.SUPPORTED) < 0.025  # in the claimed direction
 
 
 def test_without_scatter_every_verdict_is_that_of_the_true_effect():
     table = verdicts(DEPTH, [Reading(1e-6, 0.05)], effects=(-2, 0, 2), repetitions=50)
-    assert at(table, 2, claims.SUPPORTED) == 1
-    assert at(table, 0, claims.NOT_SUPPORTED) == at(table, -2, claims.NOT_SUPPORTED) == 1
+    assert at(table, 2, rules.SUPPORTED) == 1
+    assert at(table, 0, rules.NOT_SUPPORTED) == at(table, -2, rules.NOT_SUPPORTED) == 1
 
 
 def test_without_power_no_verdict_is_possible():
     table = verdicts(DEPTH, [Reading(100.0, 0.05)], repetitions=2000)
     # The interval leaves 0 out in 5 %, on either side.
     for effect in (0, 1, 2):
-        assert at(table, effect, claims.SUPPORTED) == pytest.approx(0.025, abs=0.01)
-        assert at(table, effect, claims.NOT_SUPPORTED) == pytest.approx(0.025, abs=0.01)
+        assert at(table, effect, rules.SUPPORTED) == pytest.approx(0.025, abs=0.01)
+        assert at(table, effect, rules.NOT_SUPPORTED) == pytest.approx(0.025, abs=0.01)
 
 
 def test_shares_of_verdicts_add_up_and_repeat():
@@ -75,23 +75,23 @@ def test_more_seeds_need_a_smaller_delta_and_it_scales_with_the_scatter():
 
 def test_adjusting_for_more_tests_can_only_take_support_away():
     alone, adjusted = (verdicts(CNN, [Reading(0.1, 0.05)], tests=n, seed=3) for n in (1, 4))
-    assert (adjusted[claims.SUPPORTED] <= alone[claims.SUPPORTED]).all()
-    assert adjusted[claims.NOT_SUPPORTED].equals(alone[claims.NOT_SUPPORTED])
+    assert (adjusted[rules.SUPPORTED] <= alone[rules.SUPPORTED]).all()
+    assert adjusted[rules.NOT_SUPPORTED].equals(alone[rules.NOT_SUPPORTED])
 
 
 def test_scatter_of_designs_is_not_made_up_for_by_seeds():
     straight, bent = (
         verdicts(CNN, [Reading(0.02, 0.05, design_sd=sd)], repetitions=1000) for sd in (0.0, 0.2)
     )
-    assert at(bent, 2, claims.SUPPORTED) < at(straight, 2, claims.SUPPORTED)
+    assert at(bent, 2, rules.SUPPORTED) < at(straight, 2, rules.SUPPORTED)
 
 
 def test_readings_are_combined_as_the_claims_are():
-    names = [claims.SUPPORTED, claims.MIXED, claims.UNDECIDED, claims.NOT_SUPPORTED]
+    names = [rules.SUPPORTED, rules.MIXED, rules.UNDECIDED, rules.NOT_SUPPORTED]
     for first in (0, 2, 3):
         for second in (0, 2, 3):
             found = names[_combined(np.array([[first], [second]]))[0]]
-            assert found == claims._combined([names[first], names[second]])
+            assert found == rules._combined([names[first], names[second]])
 
 
 def test_too_few_networks_and_sizes_that_do_not_vary_are_refused():
@@ -107,7 +107,7 @@ def test_the_declared_families_are_simulated_by_the_declared_rules():
     for claim, design in (("hu4", DEPTH), ("hu5", CNN)):
         own = table[table["claim"] == claim]
         assert set(own["networks"]) == {len(design.sizes)}
-        assert at(own, 2, claims.SUPPORTED) >= 0.75
+        assert at(own, 2, rules.SUPPORTED) >= 0.75
     assert Design.of_group("depth").sizes == tuple(3 * [2.0, 4.0, 6.0, 8.0, 12.0])
     assert set(Design.of_group("decoupled").held) == {4.0, 8.0, 16.0, 32.0}
 
@@ -129,5 +129,5 @@ def test_the_declared_deltas_allow_for_more_scatter_than_the_pilots_have():
     kinds = found["model"].str.partition("-")[0]
     for (kind, reading), each in found.groupby([kinds, "reading"]):
         assert len(each) == 3, (kind, reading)  # seeds of one design
-        assert each["value"].std() < rules.SEED_SD[reading], (kind, reading)
-    assert set(found["reading"]) == set(rules.SEED_SD)
+        assert each["value"].std() < claims.SEED_SD[reading], (kind, reading)
+    assert set(found["reading"]) == set(claims.SEED_SD)

@@ -120,11 +120,15 @@ def test_outputs_are_those_of_blocks():
         ablatable(torch.nn.Linear(3, 3), "output")
 
 
-def test_vit_and_cnn_are_compared_at_equal_accuracy():
+def test_a_vit_and_a_cnn_are_compared_on_objects_alone():
     declared = EXPERIMENTS["vit-and-cnn"]
     assert set(VIT_AND_CNN) <= set(declared.models("objects"))
     assert declared.models("cifar10") == declared.models("imagenet") == []
     assert [declared.count(model) for model in VIT_AND_CNN] == [1, 1, 2, 3]
+
+
+@pytest.mark.skipif(not set(VIT_AND_CNN) <= set(zoo.manifest()), reason="not all are trained")
+def test_a_vit_and_a_cnn_are_compared_at_equal_accuracy():
     accuracy = zoo.catalog("objects").set_index("name")["accuracy"][list(VIT_AND_CNN)]
     assert accuracy.max() - accuracy.min() < 0.01
 

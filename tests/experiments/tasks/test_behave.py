@@ -305,7 +305,7 @@ def test_the_command_writes_the_table(tmp_path, capsys):
 
 def test_behaviour_is_asked_of_the_middle_of_the_sweeps_and_conflict_where_there_is_one():
     asked = EXPERIMENTS["behaviour"].models("objects")
-    assert len(asked) == 3 * 3 + 1  # three seeds each, but one of the ViT without positions
+    assert len(asked) == 3 * len(MIDDLE)  # seeds
     assert {name.partition("-s")[0] for name in asked} == set(MIDDLE)
     assert EXPERIMENTS["attack"].models("cifar10") == ["cifar10/vit-d6-h4", "cifar10/resnet-d20"]
     assert EXPERIMENTS["cue-conflict"].models("cifar10") == []

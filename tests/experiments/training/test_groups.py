@@ -26,7 +26,7 @@ def test_a_sweep_varies_one_thing_and_the_seed(group, varied):
 def test_decoupled_models_have_every_head_count_with_every_head_dimension():
     specs = [Spec.parse(name) for name in groups.GROUPS["decoupled"].members()]
     assert {(s.heads, s.head_dim) for s in specs} == {
-        (heads, dim) for heads in (1, 2, 4, 8) for dim in (4, 8, 16, 32)
+        (heads, dim) for heads in (1, 2, 4, 8, 16) for dim in (4, 8, 16, 32)
     }
     assert {s.width for s in specs} == {64}
 
@@ -40,16 +40,26 @@ def test_at_each_budget_parameters_and_operations_agree_within_5_percent(budget)
     assert max(operations) <= 1.05 * min(operations)
 
 
-def test_the_floor_comes_first_and_all_families_seed_by_seed(monkeypatch):
+def test_stages_come_in_turn_and_in_each_all_groups_seed_by_seed(monkeypatch):
     monkeypatch.setattr(zoo, "manifest", dict)
-    names = groups.missing()
-    floor = {name for key in groups.FLOOR for name in groups.GROUPS[key].members()}
-    first, rest = names[: len(floor)], names[len(floor) :]
-    assert set(first) == floor
-    for part in (first, rest):
+    names, begun = groups.missing(), set()
+    assert len(names) == len(set(names))
+    others = tuple(name for name in groups.GROUPS if name not in sum(groups.STAGES, ()))
+    for stage in (*groups.STAGES, others):
+        new = {name for key in stage for name in groups.GROUPS[key].members()} - begun
+        part, names = names[: len(new)], names[len(new) :]
+        assert set(part) == new
         seeds = [Spec.parse(name).seed for name in part]
         assert seeds == sorted(seeds)
-        assert seeds[-1] == 2
+        begun |= new
+    assert names == []
+
+
+def test_every_model_is_in_the_zoo_that_the_floor_or_a_chapter_needs():
+    kept = {n for name in (*groups.FLOOR, "live") for n in groups.GROUPS[name].members()}
+    assert all(map(groups.keeps, kept))
+    assert groups.keeps("vit-d6-h4-w80")  # of no group
+    assert not groups.keeps("vit-d6-h2-k4")
 
 
 def test_what_the_zoo_holds_is_not_missing(monkeypatch):
@@ -62,7 +72,7 @@ def test_what_the_zoo_holds_is_not_missing(monkeypatch):
 
 def test_status_says_how_long_the_rest_will_take_at_the_pace_so_far(monkeypatch):
     flops = forward_flops(build(Spec.parse("vit-d6-h2")))
-    timed = {"seconds": 7200, "training_flops": 3 * flops * 300_000}
+    timed = {"seconds": 7200, "training_flops": 3 * flops * 200_000}
     everything = {name: {} for f in groups.GROUPS.values() for name in f.members()}
     monkeypatch.setattr(zoo, "manifest", lambda: everything | {"vit-d6-h2": timed})
     assert "hours" not in groups.status()
@@ -70,6 +80,6 @@ def test_status_says_how_long_the_rest_will_take_at_the_pace_so_far(monkeypatch)
     assert "2 models are missing: about 4 hours of one device" in groups.status()
 
 
-def test_an_unknown_family_names_those_there_are():
-    with pytest.raises(ValueError, match="no group 'head'; there are heads, depth, cnn-depth"):
+def test_an_unknown_group_names_those_there_are():
+    with pytest.raises(ValueError, match="no group 'head'; there are pair, live, heads, depth"):
         groups.missing(["head"])

@@ -15,7 +15,7 @@ import torch
 
 from experiments.engine.files import NotWritten
 from experiments.training import trainer
-from experiments.training.recipes import Recipe, recipe_of
+from experiments.training.recipes import LOSS_LEVELS, VIEWS, Recipe, recipe_of
 from experiments.training.trainer import accuracy, batches, publish, train
 from experiments.training.views import Fixed
 from utils.models import zoo
@@ -79,16 +79,33 @@ def test_between_warm_up_and_descent_the_rate_is_constant(cosine, half_way):
     assert [recipe.is_constant(epoch) for epoch in (0.9, 1, 6, 6.1)] == [False, True, True, False]
 
 
-def test_on_both_rungs_the_recipe_is_the_same_but_for_more_views_of_photographs():
+@pytest.mark.parametrize("rung", ["", "cifar10/"])
+def test_on_a_rung_all_transformers_are_trained_alike_and_so_are_all_cnns(rung):
+    kinds = ("vit-d6-h4", "hybrid-d6-h4", "mixer-d6"), ("resnet-d20", "plain-d20", "late-d26-w24")
+    transformers, cnns = ([recipe_of(Spec.parse(rung + name)) for name in names] for names in kinds)
+    assert len(set(transformers)) == len(set(cnns)) == 1
+    assert transformers[0] != cnns[0]
+
+
+def test_photographs_are_seen_more_often_than_objects():
     for name in ("vit-d6-h4", "resnet-d20"):
-        objects, photographs = (recipe_of(Spec.parse(rung + name)) for rung in ("", "cifar10/"))
-        assert photographs.epochs > objects.epochs
-        assert replace(photographs, epochs=objects.epochs, descent=objects.descent) == objects
+        objects, photographs = (
+            recipe_of(spec).epochs * VIEWS[spec.rung]
+            for spec in (Spec.parse(name), Spec.parse(f"cifar10/{name}"))
+        )
+        assert photographs > objects
+
+
+def test_networks_of_objects_branch_off_where_they_are_compared_at_equal_loss():
+    for name in ("vit-d6-h4", "resnet-d20"):
+        recipe = recipe_of(Spec.parse(name))
+        assert recipe.branches
+        assert set(recipe.branches) <= set(LOSS_LEVELS)
 
 
 def test_phases_that_do_not_fit_into_the_epochs_are_refused():
-    with pytest.raises(ValueError, match=r"descent of 5\.5 do not fit into 2: set epochs, warmup"):
-        replace(recipe_of(Spec.parse("vit-d6-h4")), epochs=2)
+    with pytest.raises(ValueError, match=r"descent of 1\.6 do not fit into 1: set epochs, warmup"):
+        replace(recipe_of(Spec.parse("vit-d6-h4")), epochs=1)
     with pytest.raises(ValueError, match="a descent of 0 do not fit"):
         Recipe("adamw", 0.1, 0, descent=0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from experiments.training.views import Fixed, Fresh
-from utils.stimuli import objects2
+from utils.stimuli import objects
 
 
 def test_fixed_images_are_the_same_in_every_epoch():
@@ -20,7 +20,7 @@ def test_every_epoch_has_fresh_images_of_the_training_split(tmp_path):
     views = Fresh(20, tmp_path)
     seen = [views.epoch(e) for e in (0, 1)]
     for e, (images, labels) in enumerate(seen):
-        there = objects2.load("train", 20, seed=e)
+        there = objects.load("train", 20, seed=e)
         assert images.dtype == torch.uint8
         assert torch.equal(images.float() / 255, there.images)
         assert torch.equal(labels, there.labels)
@@ -31,6 +31,6 @@ def test_what_was_rendered_is_not_rendered_again(tmp_path, monkeypatch):
     before = Fresh(5, tmp_path).epoch(0)[0]
     again = Fresh(5, tmp_path)
     again.digest  # noqa: B018  (it renders a hundred images, before rendering is forbidden)
-    monkeypatch.setattr(objects2, "render", None)
+    monkeypatch.setattr(objects, "render", None)
     assert np.array_equal(again.epoch(0)[0], before)
     assert not list(tmp_path.glob("*.tmp*"))

@@ -14,7 +14,7 @@ import torch
 
 from experiments.training import groups
 from faults.case import Case, command
-from utils import edition
+from utils import fetching
 from utils.models import zoo
 from utils.models.architectures import Spec, build
 
@@ -27,7 +27,7 @@ def shipped(folder: Path):
     own = folder / "zoo"
     (folder / ".git").mkdir(exist_ok=True)
     with (
-        patch.object(edition, "ROOT", folder),
+        patch.object(fetching, "ROOT", folder),
         patch.object(zoo, "FOLDER", own),
         patch.object(zoo, "SHIPPED", own),
         patch.object(zoo, "RUNS", folder / "_runs"),

@@ -118,7 +118,7 @@ def necessity(top: np.ndarray, random: np.ndarray, fractions: np.ndarray) -> np.
         fractions: The share of units that each rank removes [ranks].
 
     Returns:
-        N [...], at most 1.
+        N [...], at most 1 where no damage exceeds D_all, that of removing everything.
 
     Example:
         >>> import numpy as np
@@ -140,7 +140,7 @@ def sufficiency(random: np.ndarray, bottom: np.ndarray, fractions: np.ndarray) -
         fractions: The share of units that each rank removes [ranks].
 
     Returns:
-        K [...], at most 1.
+        K [...], at most 1 where no damage exceeds D_all.
     """
     return _area(random - bottom, fractions) / bottom[..., -1]
 
