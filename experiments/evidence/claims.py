@@ -576,7 +576,8 @@ ESTIMATOR_CHANGES = {
     "an error stopped all evidence; and, before hu10 had a result, its slope became one per "
     "doubling of the pictures seen, of which all of the data are four fresh epochs and not one; "
     "and, when hu2 had its result, its p values, which are adjusted by Holm's method, came to test "
-    "the rule's bounds, where they had tested 0; the verdict stayed",
+    "the rule's bounds, where they had tested 0; the verdict stayed, until hu5 had its result and "
+    "one more claim was adjusted for",
     "experiments/evidence/representation.py": "ra1 to ra7, pk and co were moved here, in "
     "place of those of the first edition, and compute the same",
     "experiments/evidence/behaviour.py": "ba1 to ti and the pairs were moved here, in "
