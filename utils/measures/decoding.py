@@ -30,7 +30,7 @@ def threshold(
 ) -> Tensor:
     """Set all but the largest `share` of responses, or just these, to zero.
 
-    Of n responses round(share · n) are the largest. Source: tang2018large. Chapter 5.1.
+    Of n responses round(share · n) are the largest. Source: tang2018large.
 
     Args:
         responses: [..., units]; the largest are sought across all axes, by size.
