@@ -18,7 +18,12 @@ ABOVE_CHANCE = 0.10  # by which the intact network must be
 
 
 def at_fraction(n: int, fraction: float) -> int:
-    """How many of n units a fraction is, at least one."""
+    """How many of n units a fraction is, at least one.
+
+    Args:
+        n: Number of units.
+        fraction: Of them, in 0 … 1.
+    """
     return max(1, round(fraction * n))
 
 
