@@ -36,6 +36,8 @@ The conventions, for authors:
   tagged `answer` follows the check, and `rubric` in the metadata of the exercise says what gets
   which points. A chapter with a number has at least three exercises.
 - Text must read well without MyST: citations are the only roles, and there are no directives.
+- No heading has a formula: the contents of the page show it from the start, and to typeset it
+  every formula before it is compiled.
 """
 
 import ast
@@ -79,6 +81,7 @@ MACHINE_PATH = re.compile(
 )
 CITATION = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
 ROLE = re.compile(r"(?<!`)\{(\w[\w:-]*)\}`")
+FORMULA_IN_HEADING = re.compile(r"^#+ .*\$.*$", re.MULTILINE)
 IMAGE = re.compile(
     r"!\[([^\]]*)\]\(|<img\b(?:[^>]*?\balt=\"([^\"]*)\")?[^>]*>|^:alt:(.*)$", re.MULTILINE
 )
@@ -223,6 +226,9 @@ def reading_faults(notebook) -> list[str]:
     for cell in code_cells(notebook)[1:]:
         if tags(cell) & {"hide-input", "hide-cell"} and not first_line(cell).startswith("# @title"):
             faults.append(f"The folded cell {first_line(cell)!r} has no '# @title'.")
+    for cell in text_cells(notebook):
+        for heading in FORMULA_IN_HEADING.findall(cell.source):
+            faults.append(f"A formula in the heading {heading!r}: say it in words.")
     return faults
 
 

@@ -161,6 +161,7 @@ def test_a_good_chapter_has_no(rule):
         (lint.reading_faults, chapter(title="# 7 Seven"), "minutes to read"),
         (lint.reading_faults, chapter(code("assert x")), "An assert in the open cell"),
         (lint.reading_faults, chapter(code("assert x", "hide-cell")), "no '# @title'"),
+        (lint.reading_faults, chapter(text("## What $n$ does")), "A formula in the heading"),
         (lint.figure_faults, chapter(code("plt.plot(x);")), "needs a caption and a name"),
         (lint.figure_faults, chapter(shown("plt.plot(x)")), "leaves text too"),
         (lint.figure_faults, chapter(shown("ax.imshow(x);")), "pictures or chart"),

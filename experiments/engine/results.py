@@ -346,7 +346,7 @@ class Summary:
 
     @property
     def status(self) -> int:
-        """The exit status: 0, 1 if a condition failed, 3 if damaged images were left out."""
+        """The exit status, 0, 1 if a condition failed, 3 if damaged images were left out."""
         return 1 if self.failed else 3 if self.damaged else 0
 
     def __str__(self) -> str:

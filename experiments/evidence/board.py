@@ -51,10 +51,10 @@ RUNG_NAMES = {
 }
 
 
-def _criterion(row) -> rules.Criterion:
-    """The declared criterion that a row of evidence is about."""
-    declared = claims.BY_ID[row.claim]
-    return next(one for one in declared.every if one.name == row.criterion)
+def _criterion(row) -> rules.Criterion | None:
+    """The declared criterion that a number is about; None for one that is only shown."""
+    declared = claims.BY_ID[row.claim].every
+    return next((one for one in declared if one.name == row.criterion), None)
 
 
 def _interval(row) -> str:
@@ -65,6 +65,8 @@ def _interval(row) -> str:
         return "(counted, no interval)" if counted else "(a share, no interval)"
     if math.isinf(row.low):
         return "(too few seeds for an interval)"
+    if isinstance(_rule(row), rules.ShareOf) and (row.low, row.high) == (0, 1):
+        return "(too few models for an interval)"
     sign = "" if _is_share(row) else "+"
     return f"[{row.low:{sign}.3f}, {row.high:{sign}.3f}]".replace("-", "−")
 
@@ -75,26 +77,13 @@ def _is_share(row) -> bool:
 
 
 def _rule(row):
-    """The rule that a number is judged by; None for one that is only shown."""
-    claim = claims.BY_ID[row.claim]
-    return next((one.rule for one in claim.every if one.name == row.criterion), None)
+    return getattr(_criterion(row), "rule", None)
 
 
 def _quantity(row) -> str:
-    return _quantity_of(_criterion(row), claims.BY_ID[row.claim])
-
-
-def _quantity_of(wanted: rules.Criterion, claim: rules.Claim) -> str:
-    """What a criterion is about, after those that its words refer back to; a fallback's words refer
-    to the first."""
-    declared = claim.criteria
-    before = declared[:1] if wanted not in declared else declared[: declared.index(wanted)]
-    said: list[str] = []
-    for criterion in (*before, wanted):
-        if not criterion.quantity.startswith(("the same", "that ")):
-            said.clear()
-        said.append(criterion.quantity)
-    return "; ".join(said)
+    """What a number is, after the name of its criterion where a claim has several."""
+    said = claims.quantity(row.claim, _criterion(row))
+    return f"*{row.criterion}*, {said}" if len(claims.BY_ID[row.claim].every) > 1 else said
 
 
 def _effect(row) -> str:
@@ -104,7 +93,9 @@ def _effect(row) -> str:
     else:
         sign = "" if _is_share(row) else "+"
         estimate = f"{row.estimate:{sign}.3f}".replace("-", "−")
-        numbers = f"**{estimate}** {_interval(row)}, {row.models} model{'s' * (row.models != 1)}"
+        of_pairs = claims.PAIRS in getattr(_criterion(row), "quantity", "")
+        what = "pair" if of_pairs else "model"
+        numbers = f"**{estimate}** {_interval(row)}, {row.models} {what}{'s' * (row.models != 1)}"
     return f"{variant}: {numbers}"
 
 
@@ -120,11 +111,13 @@ def _because(row) -> str:
 
 
 def _marked(rows: pd.DataFrame) -> list[str]:
-    """A line for each verdict of a claim, with the rungs on which it is so."""
+    """A line for each verdict of a claim, with the rungs on which it is so, if it is tested."""
     by_verdict: dict[str, list[str]] = {}
     for row in rows.itertuples():
         said = f"{MARKS[row.verdict][0]} **{row.verdict}**{_because(row)}"
         by_verdict.setdefault(said, []).append(RUNG_NAMES[row.rung])
+    if len(by_verdict) == 1 and set(rows["verdict"]) == {rules.NOT_TESTED}:
+        return list(by_verdict)
     return [f"{said} on {', '.join(rungs)}" for said, rungs in by_verdict.items()]
 
 
@@ -145,7 +138,8 @@ def _effects(rows: pd.DataFrame, criterion: rules.Criterion, named: bool) -> str
         name = "" if row.variant == "main" else f'<th scope="row">{html.escape(row.variant)}</th>'
         number = re.sub(r"\*\*", "", _effect(row)).partition(": ")[2]
         lines.append(f"<tr>{name}<td>{drawn}</td><td>{number}</td></tr>")
-    caption = f"<caption>{html.escape(criterion.quantity)}</caption>" if named else ""
+    said = html.escape(claims.quantity(rows["claim"].iloc[0], criterion))
+    caption = f"<caption>{said}</caption>" if named else ""
     return f"<table>{caption}{''.join(lines)}</table>"
 
 
@@ -217,7 +211,7 @@ class Board:
         """What was measured for some claims: quantity, variant, estimate, interval, models."""
         found = self._evidence
         found = found[found["claim"].isin(ids or list(claims.BY_ID))]
-        names = [_criterion(row).quantity for row in found.itertuples()]
+        names = [claims.quantity(row.claim, _criterion(row)) for row in found.itertuples()]
         intervals = [_interval(row) for row in found.itertuples()]
         found = found.assign(quantity=names, interval=intervals)
         shown = ["claim", "rung", "quantity", "variant", "estimate", "interval", "models"]
@@ -251,11 +245,12 @@ class Board:
                 parts.append(_others(others))
             parts.append(f"<p>{_as_html(lacking(claim.id, row.rung, self.out))}.</p>")
             if steps := commands(claim.id, row.rung, self.out):
-                parts.append(f"<p>To fill: {_as_html(steps)}.</p>")
+                then = ", then ".join(f"<code>{html.escape(step)}</code>" for step in steps)
+                parts.append(f"<p>To fill: {then}.</p>")
             parts.append("</details>")
         by = "; ".join(claim_cards.sources(claim))
         wanted = "".join(
-            f"<li>{html.escape(_quantity_of(each, claim))}: {claim_cards.counts(each.rule)}"
+            f"<li>{html.escape(claims.quantity(claim.id, each))}: {claim_cards.counts(each.rule)}"
             f"{_in_all(each.variants)}.</li>"
             for each in claim.criteria
         )
@@ -373,10 +368,10 @@ class Board:
 
     def _measured(self, verdict) -> str:
         """Effect and interval of what decided, of a contradiction both sides; else of what comes
-        first; empty if there is none."""
+        first; empty if there is none, or nothing is tested."""
         found = self._evidence.dropna(subset="estimate")
         found = found[(found["claim"] == verdict.claim) & (found["rung"] == verdict.rung)]
-        if not len(found):
+        if not len(found) or verdict.verdict == rules.NOT_TESTED:
             return ""
         named = found[found["criterion"].isin(verdict.because.split(", "))]
         first = {}  # of each judgement

@@ -41,6 +41,10 @@ PIXEL = 0.08  # of the radius of a uniform field: a pixel of the 32 of an object
 WORDS = {
     ("hu1", SUPPORTED): "sparse beyond the spread of logits",
     ("hu1", MIXED): "sparse weights",
+} | {
+    # A level reading contradicts, too; the declared words fit an opposite one alone.
+    (name, MIXED): "one of the two readings supports the claim, the other contradicts it"
+    for name in ("hu4", "hu5", "hu6")
 }
 ONE_PAIR = "one pair, trained differently"
 
@@ -556,6 +560,42 @@ CHANGES = {
     "and at six points the penalty for the offset decided alone",
     "ti": "most of the difference was one of clean accuracy",
 }
+
+_SPEARMAN = "per-image Spearman correlation of the maps of"
+_FALL = "fall of CKA(block, last) with one middle skip removed, minus that with its block removed"
+_RADIUS = "radius of half the effective receptive field ÷ that of a uniform one, first third"
+_GRID = "over the networks of the grid that have all numbers of this claim"
+# Claim and criterion → its quantity as it is shown, where the declared words, which stay as they
+# were, cannot stand alone. What is judged is the same.
+SHOWN = {
+    ("hu2", "layers"): f"{_SPEARMAN} neighbouring layers, mean map removed",
+    ("hu2", "distance"): f"{_SPEARMAN} layers, neighbouring minus distant ones",
+    ("hu2", "raw"): "per-image Spearman correlation of raw maps",
+    ("hu3", "place"): "damage in KL of each head's own weights at permuted places, all layers "
+    "together, less that of removing all, mean over the networks of the heads and depth sweeps",
+    ("hu7", "association"): f"rank correlation of O and of N on the probability, {_GRID}",
+    ("hu7", "removal"): f"I_rem, log-odds margin, all layers, mean {_GRID}",
+    ("hu7", "keeping"): f"I_keep, log-odds margin, all layers, mean {_GRID}",
+    ("ra1", "learned"): "mean off-diagonal CKA, trained less the mean of five or more random twins "
+    "of the same design, ViT − ResNet",
+    ("ra3", "family"): f"{_FALL}, ViT − ResNet, all networks of the sweeps",
+    ("ra3", "learned"): f"{_FALL}, trained less the mean of five or more random twins of the same "
+    "design, ViT − ResNet",
+    ("ra4", "family"): "chance-corrected decoding of a final token's own location, edge tokens "
+    "apart: class-token ViT − ResNet at the same grid",
+    ("ra7", "radius"): f"{_RADIUS}; in pixels",
+    ("ra7", "family"): f"{_RADIUS}, ViT − ResNet; in pixels",
+    ("ra7", "learned"): f"{_RADIUS}, trained − random; in pixels",
+    ("ba2", "corruptions"): "share of corruptions under which accuracy relative to clean is 2 "
+    "points or more higher in the ViT than in the CNN; the interval runs from the share for which "
+    f"this is shown to the share for which it cannot be excluded; {PAIRS}",
+}
+
+
+def quantity(claim: str, criterion: Criterion) -> str:
+    """What a criterion is about, in words that stand alone."""
+    return SHOWN.get((claim, criterion.name), criterion.quantity)
+
 
 # Id of a claim whose rule changed after the first result → when and why.
 AMENDMENTS: dict[str, str] = {}

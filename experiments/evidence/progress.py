@@ -83,14 +83,13 @@ def lacking(claim: str, rung: str, out: Path = RESULTS) -> str:
     return of + f", the group {' and '.join(absent)} is not declared on this rung" * bool(absent)
 
 
-def commands(claim: str, rung: str = "objects", out: Path = RESULTS) -> str:
-    """The commands, in Markdown and in order, that would fill what a claim still lacks; each goes
-    after `python -m experiments`. Empty where nothing is lacking."""
+def commands(claim: str, rung: str = "objects", out: Path = RESULTS) -> list[str]:
+    """The commands, in order, that would fill what a claim still lacks."""
     if claims.BY_ID[claim].reason:
-        return ""
+        return []
     _, asked, experiments = _progress(claim, rung, out)
     if not asked:
-        return ""
+        return []
     basis, steps = CLAIMS[claim], []
     ending = "" if rung == "objects" else f" --rung {rung}"
     if rung == "imagenet" and not all(EXPERIMENTS[name].data for name in experiments):
@@ -101,10 +100,10 @@ def commands(claim: str, rung: str = "objects", out: Path = RESULTS) -> str:
     if rung != "imagenet" and (absent := members - set(zoo.manifest())):
         groups = basis.groups if rung == "objects" else ("cifar10",)
         lacking = [name for name in groups if not absent.isdisjoint(GROUPS[name].members())]
-        steps.append(f"`train --group {' '.join(lacking)}`")
+        steps.append(f"python -m experiments train --group {' '.join(lacking)}")
     if experiments:
-        steps.append(f"`replicate {' '.join(experiments)}{ending}`")
-    return ", then ".join(steps)
+        steps.append(f"python -m experiments replicate {' '.join(experiments)}{ending}")
+    return steps
 
 
 def section(claim: str) -> tuple[str, str] | None:

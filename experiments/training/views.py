@@ -69,6 +69,6 @@ class Fresh:
 
     @cached_property
     def digest(self) -> str:
-        """Tells editions of the stimuli apart: that of the first hundred images."""
+        """Tells editions of the stimuli apart; that of the first hundred images."""
         pixels = [objects.render(objects.draw("train", 0, i)) for i in range(100)]
         return sha256(np.stack(pixels)).hexdigest()

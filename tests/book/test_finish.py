@@ -3,12 +3,24 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 from skimage import data
 
-from utils.book import accessible, finish, head, landing, lighter, links, policy, scripts, sections
+from utils.book import (
+    accessible,
+    finish,
+    head,
+    landing,
+    lighter,
+    links,
+    policy,
+    scripts,
+    sections,
+    typography,
+)
 
 ADDRESS = "https://example.org/book/"
 
@@ -71,13 +83,12 @@ def test_columns_of_words_are_told_from_columns_of_numbers(page):
     assert [c.get_text() for c in made.html.select(".words")] == ["model", "ViT", "CNN"]
 
 
-def test_heads_that_say_something_in_both_rows_are_left_alone(page):
-    made = page(
-        "<table class='dataframe'><thead><tr><th>x</th><th>a</th></tr>"
-        "<tr><th>layer</th><th></th></tr></thead></table>"
-    )
+def test_the_name_of_the_columns_stands_with_that_of_the_index(page):
+    table = pd.DataFrame({"a": [0.5]}, index=pd.Index([1], name="layer")).rename_axis(columns="x")
+    made = page(table.to_html())
     accessible.mend(made)
-    assert len(made.html.select("thead tr")) == 2
+    heads = [[c.get_text() for c in row.find_all(["th", "td"])] for row in made.html.select("tr")]
+    assert heads == [["layer, by x", "a"], ["1", "0.5"]]
 
 
 def test_no_two_elements_share_an_id(page):
@@ -132,6 +143,39 @@ def test_the_name_of_a_function_leads_to_the_reference(page, code, linked):
     links.mend(made)
     found = [link["href"] for link in made.html.select("a")]
     assert found == ["appendix_reference.html#utils.gini"] * linked
+
+
+@pytest.mark.parametrize(
+    ("word", "linked"),
+    [("IT", True), ("it", False), ("ITs", True), ("Head", True), ("Head.", False)],
+)
+def test_capitals_and_labels_are_no_other_words(page, word, linked):
+    terms = (("IT", "Inferotemporal."), ("Head", "One of several."))
+    entries = "".join(f"<dt id='term-{t}'>{t}</dt><dd><p>{said}</p></dd>" for t, said in terms)
+    page(f"<dl class='glossary'>{entries}</dl>", links.GLOSSARY)
+    made = page(f"<p><em>{word}</em></p>")
+    links.mend(made)
+    assert bool(made.html.select("a")) == linked
+
+
+def test_what_a_page_asks_for_is_not_linked_to_the_answer(page):
+    glossary(page)
+    stub = "<div class='cell_input'><pre><span class='nf'>gini</span></pre></div>"
+    made = page(f"<p><code>gini(x)</code></p>{stub}")
+    links.mend(made)
+    assert not made.html.select("a")
+
+
+def test_numbers_keep_their_signs_and_formulas_their_punctuation(page):
+    made = page(
+        "<p>5 % of 14 × 14 (<span class='math'>T</span>), <code>5 %</code> "
+        "<span class='math'>x</span>.</p>"
+    )
+    typography.mend(made)
+    assert str(made.html.p) == (
+        '<p>5\xa0% of 14\xa0×\xa014 <span class="whole">(<span class="math">T</span>),</span> '
+        '<code>5 %</code> <span class="whole"><span class="math">x</span>.</span></p>'
+    )
 
 
 def test_links_of_outputs_lead_to_pages_and_their_sections(page):

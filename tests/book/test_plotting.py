@@ -3,6 +3,7 @@
 import itertools
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 
@@ -101,6 +102,15 @@ def test_a_heat_map_carries_names_values_and_unit():
     assert [text.get_text() for text in ax.texts] == ["0.25", "0.75", "1.00", "0.00"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("answer", "shown")
     assert "share of images" in [other.get_ylabel() for other in ax.figure.axes]
+
+
+def test_what_is_written_into_a_heat_map_has_the_better_contrast():
+    ax = plotting.heatmap([[0.0, 0.45, 1.0], [-1.0, 0.9, 0.6]], digits=1, centre=0)
+    for text, ground in zip(ax.texts, ax.collections[0].get_facecolors(), strict=True):
+        linear = np.where(ground <= 0.04045, ground / 12.92, ((ground + 0.055) / 1.055) ** 2.4)
+        light = linear[:3] @ np.array([0.2126, 0.7152, 0.0722])  # WCAG 2
+        white, black = 1.05 / (light + 0.05), (light + 0.05) / 0.05
+        assert text.get_color() == ("white" if white > black else "black")
 
 
 def test_a_centred_heat_map_gives_the_centre_the_middle_colour():

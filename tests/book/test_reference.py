@@ -40,6 +40,25 @@ def test_a_source_may_be_followed_by_words():
     assert text == "Source: :cite:t:`hu2023comparative`, reconstructed."
 
 
+def test_a_key_anywhere_becomes_a_citation():
+    text = restructured("The Gini index is hurley2009comparing's, and nobody2009nothing is none.")
+    assert text == (
+        "The Gini index is :cite:t:`hurley2009comparing`\\ 's, and nobody2009nothing is none."
+    )
+
+
+@pytest.mark.parametrize("name", ON_PAGE)
+def test_what_is_returned_has_no_colon_that_would_end_its_type(name):
+    for thing in ast.walk(ast.parse(inspect.getsource(importlib.import_module(name)))):
+        if not isinstance(thing, ast.FunctionDef):
+            continue
+        said = ast.get_docstring(thing) or ""
+        first = re.search(r"^Returns:\n +(.*)", said, re.MULTILINE)
+        is_property = "property" in " ".join(map(ast.unparse, thing.decorator_list))
+        line = first[1] if first else said.partition("\n")[0] * is_property
+        assert ":" not in re.sub(r"`[^`]*`", "", line), f"{name}.{thing.name}: {line}"
+
+
 def test_a_chapter_that_is_not_written_is_no_link():
     assert restructured("Chapter 9.") == "Chapter 9."
 

@@ -37,7 +37,10 @@ def mend(page) -> None:
 
 
 def _name_the_index_in_the_header(table: Tag) -> None:
-    """One row of heads: pandas writes the names of the index in a row of their own, below."""
+    """One row of heads: pandas writes the names of the index in a row of their own, below.
+
+    Where the columns have a name as well, it stands above that of the index: "layer, by model".
+    """
     rows = table.select("thead tr")
     if len(rows) < 2:
         return
@@ -46,11 +49,11 @@ def _name_the_index_in_the_header(table: Tag) -> None:
     fits = len(above) == len(below) and not any(cell.has_attr("colspan") for cell in above)
     if not fits or all(named):
         return
-    blank = not any(a.get_text(strip=True) for a, own in zip(above, named, strict=True) if own)
-    if blank and any(named):
+    if any(named):
         for cell, own, lower in zip(above, named, below, strict=True):
             if own:
-                cell.string = lower.get_text(strip=True)
+                words = lower.get_text(strip=True), cell.get_text(strip=True)
+                cell.string = ", by ".join(filter(None, words))
         rows[-1].decompose()
 
 

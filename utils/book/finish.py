@@ -2,8 +2,8 @@
 
 What the theme and the other extensions wrote is read back as HTML, mended, and written again: what
 a page weighs (`lighter`), what it says to those who do not see it or use no mouse (`accessible`),
-where its words lead (`links`), what other sites read (`head`), its own scripts (`scripts`), and
-which scripts and files a browser lets it use (`policy`).
+where its words lead (`links`), what stays on one line (`typography`), what other sites read
+(`head`), its own scripts (`scripts`), and which scripts and files a browser lets it use (`policy`).
 What is made from all pages comes last: the cards of the landing page (`landing`), the index of the
 search (`sections`), the list of pages for search engines, the page for addresses that lead nowhere.
 """
@@ -16,9 +16,17 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup
 
-from . import accessible, head, landing, lighter, links, policy, scripts, sections
+from . import accessible, head, landing, lighter, links, policy, scripts, sections, typography
 
-MENDING = (lighter.mend, accessible.mend, links.mend, head.mend, scripts.mend, policy.mend)
+MENDING = (
+    lighter.mend,
+    accessible.mend,
+    links.mend,
+    typography.mend,
+    head.mend,
+    scripts.mend,
+    policy.mend,
+)
 TOGETHER = (landing.fill, head.publish, sections.write)
 
 

@@ -37,18 +37,21 @@ def mend(page) -> None:
         return
     terms, names, seen = definitions(page.site), entries(page.site), set()
     for word in article.select(":is(p, li, td) > em"):
+        if word.get_text().endswith((".", ":")):  # "Compute." begins an exercise
+            continue
         target, definition = terms.get(_plain(word.get_text()), (None, None))
         if target and target not in seen:
             seen.add(target)
             link = _lead(page, word, f"{page.to(f'{GLOSSARY}.html')}#{target}", "term")
             link.attrs |= {"data-bs-toggle": "tooltip", "title": definition}
+    own = {name.get_text() for name in article.select(".cell_input .nf")}  # that the page defines
     for code in article.select(":is(p, li, td) > code"):
         name, called, _ = code.get_text().partition("(")
-        target = names.get(name) if called or "." in name else None  # not a variable's
+        known = (called or "." in name) and name not in own  # not a variable, nor asked for here
+        target = names.get(name) if known else None
         if target and target not in seen:
             seen.add(target)
             _lead(page, code, f"{page.to(f'{REFERENCE}.html')}#{target}", "name")
-    own = {name.get_text() for name in article.select(".cell_input .nf")}  # that the page defines
     seen.clear()
     for cell in article.select("div.cell > div.cell_input pre"):
         for name, token in _calls(cell):
@@ -158,5 +161,7 @@ def _lead(page, element: Tag, href: str, kind: str) -> Tag:
 
 
 def _plain(word: str | NavigableString) -> str:
-    word = " ".join(word.lower().split()).strip(".,:;")
-    return word.removesuffix("s") if not word.endswith("ss") else word
+    """A term as it is looked up: IT is not "it", and CNNs are a CNN."""
+    word = " ".join(word.split()).strip(".,:;")
+    one = word.removesuffix("s") if not word.endswith("ss") else word
+    return one if one.isupper() else one.lower()

@@ -24,6 +24,7 @@ COLOURS = {
 }
 SEQUENTIAL = "viridis"  # amounts, from none upwards
 DIVERGING = "RdBu_r"  # signed values, centred on zero
+HALFWAY = 0.179  # relative luminance against which black and white have the same contrast
 WIDTH = 6.4  # inches: at 400 px, type of 11 pt is still about 9 px high
 
 
@@ -181,6 +182,9 @@ def heatmap(
         cbar_kws={"label": unit},
         linewidths=0.5 if values.size <= 400 else 0,
     )
+    for text, ground in zip(ax.texts, ax.collections[0].get_facecolors(), strict=False):
+        light = sns.utils.relative_luminance(ground)
+        text.set_color("black" if light > HALFWAY else "white")
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.tick_params(axis="x", rotation=45 if columns is not None else 0, length=0)
     plt.setp(ax.get_xticklabels(), ha="right" if columns is not None else "center")

@@ -1,11 +1,12 @@
 """Sphinx extension: what the docstrings say next to their sections, as pages of the book.
 
 The sections (`Args:`, `Returns:`, `Raises:`, `Example:`) are napoleon's. Before it reads them,
-`Source: key` becomes a citation, a chapter's number a link to the chapter, and what stands in
-backticks code; whatever else could be markup is plain.
+`Source: key`, and a key of the bibliography anywhere, becomes a citation, a chapter's number a link
+to the chapter, and what stands in backticks code; whatever else could be markup is plain.
 """
 
 import re
+from functools import cache
 from pathlib import Path
 
 CHAPTERS = Path(__file__).resolve().parents[2] / "chapters"
@@ -16,6 +17,13 @@ CHAPTER = re.compile(rf"[Cc]hapters?\s+{NUMBER}(?:(?:,\s+|\s+and\s+|;\s+){NUMBER
 CODE = re.compile(r"`([^`]+)`")
 EXAMPLE = re.compile(r"^ *>>> .*(?:\n *\S.*)*", re.MULTILINE)  # to the next empty line
 STARRED = re.compile(r"^ +\*{1,2}\w+(?=:)", re.MULTILINE)  # the names of *args and **options
+
+
+@cache
+def _cited() -> frozenset[str]:
+    """The keys of the bibliography."""
+    entries = (CHAPTERS.parent / "references.bib").read_text(encoding="utf-8")
+    return frozenset(re.findall(r"^@\w+\{(\w+),", entries, re.MULTILINE))
 
 
 def _literal(code: re.Match) -> str:
@@ -51,6 +59,7 @@ def restructured(text: str) -> str:
     text = STARRED.sub(lambda m: keep(m[0]), text)
     text = CODE.sub(lambda m: keep(_literal(m)), text)
     text = SOURCE.sub(lambda m: keep(f"Source: :cite:t:`{','.join(KEY.findall(m[1]))}`"), text)
+    text = KEY.sub(lambda m: keep(f":cite:t:`{m[0]}`\\ ") if m[0] in _cited() else m[0], text)
     text = CHAPTER.sub(lambda m: keep(_linked(m)), text)
     text = re.sub(r"[\\*|`]|_(?!\w)", r"\\\g<0>", text)
     return re.sub(r"\0(\d+)\0", lambda m: marked[int(m[1])], text)

@@ -97,7 +97,7 @@ def setup(seed: int = 0, install: bool = False):
             runtime.
 
     Returns:
-        The `torch.device`: CUDA if there is one, else Apple's MPS, else the CPU.
+        The `torch.device`, CUDA if there is one, else Apple's MPS, else the CPU.
 
     Raises:
         ValueError: For any other seed.

@@ -96,7 +96,7 @@ def offset_shares(maps: Tensor, grid: tuple[int, int], prefix: int, reach: int =
         reach: The largest offset down and to the right, and back.
 
     Returns:
-        [batch, heads, 2 · reach + 1, 2 · reach + 1] float64: offsets down, then to the right, each
+        [batch, heads, 2 · reach + 1, 2 · reach + 1] float64, offsets down, then to the right, each
         from −reach to reach; NaN for a head with a row that has all its mass on the prefix.
 
     Raises:

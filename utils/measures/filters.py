@@ -80,7 +80,7 @@ def orientation_selectivity(filters: Tensor) -> Tensor:
         filters: [n, colours, h, h].
 
     Returns:
-        [n], float64: 0 passes all orientations as well, 1 only one.
+        [n], float64; 0 passes all orientations equally well, 1 only one.
 
     Raises:
         ValueError: For filters of another shape, NaN or infinite.

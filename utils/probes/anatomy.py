@@ -450,7 +450,7 @@ def middle_block(model: nn.Module) -> tuple[str, tuple[str, ...]] | None:
         model: The model, which is not run. Its first and last block do not count.
 
     Returns:
-        The block's name and its skip connections: "attention" and "mlp" in timm's Transformer
+        The block's name and its skip connections, "attention" and "mlp" in timm's Transformer
         blocks, "skip" in residual blocks that change nothing but their branch. None if no block
         has any.
     """

@@ -17,7 +17,7 @@ def natural(n: int, edge: int, seed: int = 0) -> Tensor:
         seed: Of the places.
 
     Returns:
-        [n, edge²], float32: the logarithm of luminance, each patch less its mean.
+        [n, edge²], float32, the logarithm of luminance, each patch less its mean.
 
     Raises:
         ValueError: For another number, and patches that do not fit into the photographs.

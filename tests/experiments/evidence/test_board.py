@@ -234,6 +234,11 @@ def test_a_verdict_shown_is_the_one_that_the_rules_give(shown):
     assert all(shown.verdict_of(*place) == verdict for place, verdict in expected.items())
     for claim in claims.CLAIMS:
         text = shown.box(claim.id).data
+        of = [expected[claim.id, rules.RUNGS[rung]] for rung in claim.rungs]
+        if set(of) == {rules.NOT_TESTED}:
+            assert f"**{rules.NOT_TESTED}**" in text
+            assert " on objects" not in text
+            continue
         for rung in claim.rungs:
             name = board.RUNG_NAMES[rules.RUNGS[rung]]
             verdict = expected[claim.id, rules.RUNGS[rung]]
@@ -267,7 +272,10 @@ def test_what_has_no_interval_says_why(shown):
     rows += [layer(CNN, "location", 0.2, unit="interior", depth=None)]
     write(shown.out, "representation", rows)
     again = Board(shown.out)
-    assert "**0.900** (counted, no interval), 3 models" in again.box("ra7").data
+    counted = again.effects("ra7").set_index("quantity")["interval"]
+    assert counted.filter(like="uniform one, first third; in pixels").tolist() == [
+        "(counted, no interval)"
+    ]
     assert "**+0.700** (too few seeds for an interval), 2 models" in again.box("ra4").data
 
 
@@ -281,47 +289,23 @@ def test_of_a_contradiction_both_sides_are_shown_and_nothing_else(shown):
     assert said.count("**+") == 2
 
 
-def test_a_criterion_that_refers_to_the_one_before_is_shown_after_it(shown):
-    rows = [
-        layer(name, "skip_fall", value + 0.01 * i, weights, unit=unit)
-        for kind, skip in ((VIT, 0.4), (CNN, 0.5))
-        for i, name in enumerate(seeds(kind, 5))
-        for weights in ("trained", "random")
-        for unit, value in (("block", 0.1), ("skip", skip if weights == "trained" else 0.2))
-    ]
-    for row in rows:
-        row["value"] += 0.01 * (row["unit"] == "skip") * jitter(row["model"])
-    write(shown.out, "representation", rows)
-    said = shown.box("ra3").data
-    before, after = (each.quantity for each in claims.BY_ID["ra3"].criteria[:2])
-    assert re.search(rf"{re.escape(before)}; {re.escape(after)}: \*\*−0\.1\d\d\*\* \[−", said)
+def test_every_quantity_stands_alone():
+    for claim in claims.CLAIMS:
+        for criterion in claim.every:
+            said = claims.quantity(claim.id, criterion)
+            assert not re.search(r"\bthe same\b(?! (design|grid|relative))|^that ", said)
+    declared = {(claim.id, each.name) for claim in claims.CLAIMS for each in claim.every}
+    assert set(claims.SHOWN) <= declared
 
 
-@pytest.mark.parametrize(
-    ("quantity", "said"),
-    [
-        ("slope of the lengths, width / 2", "slope of the lengths, width / 2"),
-        ("the same of the lengths", "slope of the widths; the same of the lengths"),
-    ],
-)
-def test_a_fallback_is_shown_in_its_own_words(quantity, said, monkeypatch):
-    rule = rules.Effect(+1, 0.1)
-    criteria = tuple(
-        rules.Criterion(name, words, rule)
-        for name, words in (("widths", "slope of the widths"), ("heights", "slope of the heights"))
-    )
-    fallback = rules.Criterion("lengths", quantity, rule)
-    claim = rules.Claim("made-up", "All grows.", (), criteria, fallback=fallback)
-    monkeypatch.setitem(claims.BY_ID, claim.id, claim)
-    rows = pd.DataFrame(
-        [{"claim": claim.id, "criterion": c.name} for c in (*criteria, fallback)]
-    ).itertuples()
-    assert [board._quantity(row) for row in rows] == [*(c.quantity for c in criteria), said]
+def test_a_claim_of_several_criteria_names_that_which_it_shows(shown):
+    conflicts(shown.out, vit=(0.5, 0.9), cnn=(0.25, 0.9))
+    assert "objects: *bias*, shape ÷ (shape + texture)" in shown.box("tu2").data
 
 
 def test_seeds_that_agree_to_the_last_digit_have_an_interval_all_the_same(shown):
     conflicts(shown.out, vit=(0.5, 0.9), cnn=(0.25, 0.9), scatter=0.0)
-    assert "**+0.250** [+0.250, +0.250], 3 models" in shown.box("tu2").data
+    assert "**+0.250** [+0.250, +0.250], 3 pairs" in shown.box("tu2").data
 
 
 def test_a_model_counts_once_all_its_conditions_are_recorded(shown):
@@ -336,25 +320,29 @@ def test_a_claim_lacks_nothing_once_every_condition_is_recorded(tmp_path, monkey
     models = [m for m in declared.models("objects") if m in GROUPS["cnn-depth"].members()]
     conditions = [f"{m} {i}" for m in models for i in range(declared.count(m))]
     monkeypatch.setattr(progress.zoo, "manifest", lambda: dict.fromkeys(models))
-    assert progress.commands("hu8", out=tmp_path / "before") == "`replicate sparseness`"
+    assert progress.commands("hu8", out=tmp_path / "before") == [
+        "python -m experiments replicate sparseness"
+    ]
     (tmp_path / "after").mkdir()
     write(tmp_path / "after", "sparseness", [], conditions)
-    assert progress.commands("hu8", out=tmp_path / "after") == ""
+    assert progress.commands("hu8", out=tmp_path / "after") == []
 
 
 def test_commands_train_first(tmp_path, monkeypatch):
     monkeypatch.setattr(progress.zoo, "manifest", dict)
-    assert progress.commands("hu5", "cifar10", tmp_path) == (
-        "`train --group cifar10`, then `replicate ablation-cnn --rung cifar10`"
-    )
-    assert progress.commands("hu6", out=tmp_path) == (
-        "`train --group decoupled`, then `replicate ablation-heads-all`"
-    )
-    assert progress.commands("ra1", "imagenet", tmp_path) == (
-        "`replicate similarity --rung imagenet --data photographs/`"
-    )
-    assert progress.commands("hu9", out=tmp_path) == ""
-    assert progress.commands("tu1", "imagenet", tmp_path) == ""
+    assert progress.commands("hu5", "cifar10", tmp_path) == [
+        "python -m experiments train --group cifar10",
+        "python -m experiments replicate ablation-cnn --rung cifar10",
+    ]
+    assert progress.commands("hu6", out=tmp_path) == [
+        "python -m experiments train --group decoupled",
+        "python -m experiments replicate ablation-heads-all",
+    ]
+    assert progress.commands("ra1", "imagenet", tmp_path) == [
+        "python -m experiments replicate similarity --rung imagenet --data photographs/"
+    ]
+    assert progress.commands("hu9", out=tmp_path) == []
+    assert progress.commands("tu1", "imagenet", tmp_path) == []
 
 
 def test_what_a_claim_is_judged_from_is_declared():

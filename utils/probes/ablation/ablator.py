@@ -164,7 +164,7 @@ class Ablator:
             layers: Names, globs or modules, one or several.
 
         Returns:
-            Layer → mean: of attention layers the mean map [heads, queries, keys] (with windows
+            Layer → mean; of attention layers the mean map [heads, queries, keys] (with windows
             [windows, heads, queries, keys]), of others the mean of what they put out.
 
         Example:

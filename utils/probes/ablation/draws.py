@@ -49,7 +49,7 @@ def keyed_orders(seed: int, index: Tensor, draw: int, shape: tuple[int, ...]) ->
         shape: (n,) for one order of n units an image, (heads, n) for one a head.
 
     Returns:
-        Orders, int64 [batch, *shape]: each row of the last axis is a permutation of 0 … n − 1.
+        Orders, int64 [batch, *shape]; each row of the last axis is a permutation of 0 … n − 1.
 
     Raises:
         ValueError: If `index` holds no whole numbers or is not one-dimensional.
@@ -125,7 +125,7 @@ def mass_matched(weights: Tensor, mass: Tensor, order: Tensor) -> Tensor:
             [batch, n].
 
     Returns:
-        Shares [batch, heads, keys] in 0 … 1, for `AblationSpec(keys=…)`: 1 along the order, a
+        Shares [batch, heads, keys] in 0 … 1, for `AblationSpec(keys=…)`; 1 along the order, a
         fraction at its last entry, so that the mass is exact.
 
     Raises:

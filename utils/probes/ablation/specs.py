@@ -151,7 +151,7 @@ class AblationSpec:
 
     @property
     def module(self) -> str:
-        """The name of the layer's module: "layer#2", a second call in one pass, is of "layer"."""
+        """The name of the layer's module; "layer#2", a second call in one pass, is of "layer"."""
         return self.name.partition("#")[0]
 
     @property
