@@ -53,6 +53,7 @@ LINKS = (
     (2, 4, "normalise,\nweigh", 2),
     (2, 5, "predicts", 2),
 )
+DASHES = (0, (2, 1.3))  # of feedback: short enough for its arrows
 STYLES = {3: ("-", 4.0), 2: ("-", 2.0), 1: (":", 2.0)}  # line and its width
 WIDE, HIGH, STEP = 2.1, 0.84, 3.3  # of a box; from one column to the next
 
@@ -76,7 +77,7 @@ def draw() -> Figure:
             _arrow(ax, (middle, -above - HIGH / 2), tip, color=colour, lw=1.5)
     for row in range(2, 5):  # what neither network has
         ends = ((STEP + 0.72, y) for y in (HIGH / 2 - row - 1, -row - HIGH / 2))
-        _arrow(ax, *ends, color=COLOURS["brain"], lw=1.5, ls="--")
+        _arrow(ax, *ends, color=COLOURS["brain"], lw=1.5, ls=DASHES)
     for side, row, said, strength in LINKS:
         ends = [STEP - WIDE / 2, WIDE / 2] if side == 0 else [STEP + WIDE / 2, 2 * STEP - WIDE / 2]
         line, width = STYLES[strength]
@@ -85,7 +86,7 @@ def draw() -> Figure:
     for strength, said in ((3, "good"), (2, "fair"), (1, "weak")):
         line, width = STYLES[strength]
         ax.plot([], [], line, color=COLOURS["neutral"], lw=width, label=said)
-    ax.plot([], [], "--", color=COLOURS["brain"], lw=1.5, label="feedback")
+    ax.plot([], [], ls=DASHES, color=COLOURS["brain"], lw=1.5, label="feedback")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.03), ncols=4, fontsize=11)
     ax.set(xlim=(-WIDE / 2 - 0.05, 2 * STEP + WIDE / 2 + 0.05), ylim=(-5.9, 0.9))
     ax.axis("off")
