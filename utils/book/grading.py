@@ -3,8 +3,8 @@
 Of a submission only the code between the text of an exercise and its check is taken. It is run in
 a process of its own, after those cells of the book's chapter that the exercise needs, in an empty
 folder, with a time limit and without what an answer has no use for: other processes, the network,
-files elsewhere. That keeps accidents from doing harm; whoever grades strangers does it in a
-container, as Gradescope does.
+files elsewhere. That keeps accidents from doing harm; grade strangers' code in a container, as
+Gradescope does.
 """
 
 import ast
@@ -60,7 +60,7 @@ def tags(cell) -> set[str]:
 
 
 def exercises(notebook) -> list[Exercise]:
-    """The exercises of a chapter, as far as none of their cells is missing."""
+    """The exercises of a chapter of which no cell is missing."""
     found = []
     starts = [i for i, cell in enumerate(notebook.cells) if "exercise" in tags(cell)]
     for start, end in pairwise([*starts, len(notebook.cells)]):

@@ -86,7 +86,7 @@ def version() -> str:
 
 
 def setup(seed: int = 0, install: bool = False):
-    """Make this Python ready for a chapter and say in one line what runs where.
+    """Make this Python ready for a chapter and say what runs where.
 
     Puts this checkout first on the path, seeds Python, NumPy and PyTorch, applies the figure
     style. Used by every chapter.

@@ -84,7 +84,7 @@ def offset_shares(maps: Tensor, grid: tuple[int, int], prefix: int, reach: int =
     """How much of its attention a head gives to the patch at each fixed offset from the query.
 
     The mean over queries whose key lies in the image. Prefix queries and keys are dropped, rows
-    renormalised over patches. A head that were one weight of a convolution would have 1 at one
+    renormalised over patches. A head that acted as one weight of a convolution would have 1 at one
     offset; attention without any preference has 1 / patches everywhere. Own definition. Chapter
     2.3.
 

@@ -1,6 +1,6 @@
 """What can be decoded from a layer's responses, by a decoder fitted to them: the rebuilt reader.
 
-The counterpart of ablation with an *intact* reader (`ablation_profile`): there the network works on
+The counterpart of ablation with an intact reader (`ablation_profile`): there the network works on
 with what is left, here only its responses are used, and a new decoder reads them.
 """
 

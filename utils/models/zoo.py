@@ -190,7 +190,7 @@ def catalog(rung: str | None = None) -> pd.DataFrame:
     """One row for every model that loads without a network, sorted by name.
 
     Args:
-        rung: "objects" or "imagenet"; None for all.
+        rung: "objects", "cifar10" or "imagenet"; None for all.
 
     Returns:
         A table of name, family, rung, depth in layers, heads, width and head_dim in channels, seed,

@@ -243,7 +243,7 @@ class Scene:
         centre: (x, y) of the object's centroid in pixels.
         object_crop: (photograph, left, top, side) of the texture.
         ground_crop: That of the background; None for 1/f noise.
-        symmetry: Which of the eight of a square, of object and ground.
+        symmetry: Which of the eight symmetries of a square, of object and ground.
         luminance: Mean of object and ground.
         contrast: Standard deviation of luminance in object and ground.
         tint: [2, 3] gains of the colour channels of object and ground.

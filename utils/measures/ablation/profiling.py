@@ -33,7 +33,7 @@ def ablation_profile(
     means: Mapping[str, Tensor] | None = None,
     others: Others | None = None,
 ) -> AblationProfile:
-    """Remove the units of some layers, all layers together, from the strongest and otherwise.
+    """Remove the units of some layers together, from the strongest down and in other orders.
 
     Units are ordered by the intact pass, each layer by itself. In attention as many keys are
     removed in each head, by its own response; class → class and registers are untouched. Source:
@@ -61,9 +61,9 @@ def ablation_profile(
         groups: As for `ablation.units.units_of`.
         seed: Of everything that is drawn.
         ablator: Of the model, with its means and memory; a new one if None.
-        means: For "mean map", from `mean_responses`, best of many or other images, for in the mean
-            of few an image finds itself again. If None they are of the batches, which are then gone
-            through twice.
+        means: For "mean map", from `mean_responses`, preferably of many, or of other, images: in
+            the mean of a few, each image meets itself. If None they are of the batches, which are
+            then gone through twice.
         others: Gives other images for "resample", indices [b] → [b, 3, h, w].
 
     Returns:

@@ -148,7 +148,7 @@ def gini(x: Tensor, dim: int = -1) -> Tensor:
 
 
 def treves_rolls(x: Tensor, dim: int = -1) -> Tensor:
-    """Treves–Rolls a = (Σr/n)² / (Σr²/n), from 1/n (sparse) to 1 (dense): *low* is sparse.
+    """Treves–Rolls a = (Σr/n)² / (Σr²/n), from 1/n (sparse) to 1 (dense): low is sparse.
 
     Source: treves1991what, rolls1995sparseness. Chapter 2.2.
 
