@@ -102,7 +102,7 @@ def ba2(recorded: Recorded) -> Iterator[dict]:
         outcomes.append(rule.judge(gap.estimate, gap.low, gap.high))
     shown = fmean(outcome == rules.SUPPORTED for outcome in outcomes)
     possible = fmean(outcome != rules.NOT_SUPPORTED for outcome in outcomes)
-    yield row("corruptions", Estimate(shown, shown, possible, math.nan, 2 * len(chosen)))
+    yield row("corruptions", Estimate(shown, shown, possible, math.nan, len(chosen)))
 
 
 @judged_from()

@@ -586,9 +586,9 @@ SHOWN = {
     ("ra7", "radius"): f"{_RADIUS}; in pixels",
     ("ra7", "family"): f"{_RADIUS}, ViT − ResNet; in pixels",
     ("ra7", "learned"): f"{_RADIUS}, trained − random; in pixels",
-    ("ba2", "corruptions"): "share of corruptions under which accuracy relative to clean is 2 "
-    "points or more higher in the ViT than in the CNN; the interval runs from the share for which "
-    f"this is shown to the share for which it cannot be excluded; {PAIRS}",
+    ("ba2", "corruptions"): "share of corruptions under which accuracy relative to clean is shown "
+    "to be 2 points or more higher in the ViT than in the CNN; the interval ends at the share for "
+    f"which it cannot be excluded; {PAIRS}",
 }
 
 
@@ -621,7 +621,8 @@ ESTIMATOR_CHANGES = {
     "experiments/evidence/representation.py": "ra1 to ra7, pk and co were moved here, in "
     "place of those of the first edition, and compute the same",
     "experiments/evidence/behaviour.py": "ba1 to ti and the pairs were moved here, in "
-    "place of those of the first edition, and compute the same",
+    "place of those of the first edition, and compute the same; ba2 came to count pairs, where it "
+    "had counted their networks",
     "experiments/evidence/scale.py": "sm2 and its extrapolation were moved here, in place "
     "of those of the first edition, and compute the same; and, before zh had a result, it came to "
     "be judged from the budgets with three seeds, where it had waited for three seeds of all six, "

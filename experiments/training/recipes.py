@@ -14,7 +14,7 @@ class Recipe:
 
     Attributes:
         optimizer: One of timm's; "nmuon" takes the weights of linear maps and convolutions,
-            the classifier apart, and gives all else to AdamW at `fallback` times the rate.
+            the classifier apart, and gives all else to NAdamW at `fallback` times the rate.
         lr: The constant rate.
         weight_decay: Of the optimizer.
         batch_size: Images a step.
@@ -22,7 +22,7 @@ class Recipe:
         warmup: Epochs of the linear rise to `lr`.
         descent: Epochs of the fall to zero, which is linear or half a cosine.
         cosine: Whether it is half a cosine.
-        fallback: Share of the rate for what "nmuon" leaves to AdamW.
+        fallback: Share of the rate for what "nmuon" leaves to NAdamW.
         branches: Nats; where the running mean of the training loss falls below one of these while
             the rate is constant, a copy of the model goes down to zero by itself within `branch`
             epochs, so that models can be compared at equal loss in the same phase of their

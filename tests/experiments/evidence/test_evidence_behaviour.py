@@ -138,7 +138,7 @@ def test_corruptions_are_counted_with_those_that_are_open(equal):
     evidence = found("ba2", equal)
     (numbers,) = evidence[["estimate", "low", "high"]].to_numpy()
     assert numbers.tolist() == pytest.approx([0.25, 0.25, 0.5])
-    assert evidence["models"].tolist() == [6]
+    assert evidence["models"].tolist() == [3]  # pairs
     assert judged(evidence, "ba2") == (rules.MIXED, "corruptions")
 
 
