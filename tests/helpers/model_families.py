@@ -196,7 +196,7 @@ def page() -> str:
             "",
             "`AttentionProbe` recognises attention by what the code of a model does, so that a "
             "new family needs no entry. Each family below is nevertheless checked, on a small "
-            "model with random weights: the maps equal those of the unfused computation to 1e-5, "
+            "model with random weights: the maps equal those of the unfused computation to 10⁻⁵, "
             "their rows sum to 1, the logits are those of a plain forward pass, and no hook stays "
             "on the model.",
             "",
