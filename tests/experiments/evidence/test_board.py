@@ -272,11 +272,9 @@ def test_what_has_no_interval_says_why(shown):
     rows += [layer(CNN, "location", 0.2, unit="interior", depth=None)]
     write(shown.out, "representation", rows)
     again = Board(shown.out)
-    counted = again.effects("ra7").set_index("quantity")["interval"]
-    assert counted.filter(like="uniform one, first third; in pixels").tolist() == [
-        "(counted, no interval)"
-    ]
-    assert "**+0.700** (too few seeds for an interval), 2 models" in again.box("ra4").data
+    said = again.effects("ra7", "ra4").set_index("quantity")["interval"]
+    assert said.filter(like="in pixels").tolist() == ["(counted, no interval)"]
+    assert said.filter(like="same grid").tolist() == ["(too few seeds for an interval)"]
 
 
 def test_of_a_contradiction_both_sides_are_shown_and_nothing_else(shown):
