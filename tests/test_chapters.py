@@ -46,6 +46,11 @@ def test_every_citation_is_in_the_bibliography(page):
     assert lint.cited(page.read_text(encoding="utf-8")) <= known
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_no_heading_of_a_page_has_a_formula(page):
+    assert lint.FORMULA_IN_HEADING.findall(page.read_text(encoding="utf-8")) == []
+
+
 def test_alternative_texts_are_unique_across_the_book():
     alts = [lint.alt_texts(nbformat.read(chapter, as_version=4)) for chapter in NOTEBOOKS]
     alts += [lint.image_alts(page.read_text(encoding="utf-8")) for page in PAGES]

@@ -66,7 +66,7 @@ def _interval(row) -> str:
     if math.isinf(row.low):
         return "(too few seeds for an interval)"
     if isinstance(_rule(row), rules.ShareOf) and (row.low, row.high) == (0, 1):
-        return "(too few models for an interval)"
+        return "(any share is possible)"
     sign = "" if _is_share(row) else "+"
     return f"[{row.low:{sign}.3f}, {row.high:{sign}.3f}]".replace("-", "−")
 

@@ -131,7 +131,7 @@ class Spec:
 
     @property
     def design(self) -> str:
-        """The short name without rung and seed, which models of one family share or differ in."""
+        """The short name without rung and seed; models of one design differ in these alone."""
         return replace(self, rung="objects", seed=0).short
 
     @property

@@ -117,7 +117,7 @@ class Dataset(data.Dataset):
 
     @cached_property
     def digest(self) -> str:
-        """A sha256 of the images, of their order, names, contents, labels and classes.
+        """A sha256 of the order, names, contents, labels and classes of the images.
 
         It reads every file once and decodes none; for the content of a generated image it takes the
         name of the data set and the image's number. Preparation is no part of it.

@@ -287,6 +287,22 @@ def test_of_a_contradiction_both_sides_are_shown_and_nothing_else(shown):
     assert said.count("**+") == 2
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.0, 1.0, "(any share is possible)"), (0.0, 0.5, "[0.000, 0.500]")],
+)
+def test_a_share_of_which_nothing_is_ruled_out_has_no_interval(low, high, said):
+    numbers = {
+        "claim": "ba2",
+        "criterion": "corruptions",
+        "estimate": 0.0,
+        "low": low,
+        "high": high,
+    }
+    (row,) = pd.DataFrame([numbers]).itertuples()
+    assert board._interval(row) == said
+
+
 def test_every_quantity_stands_alone():
     for claim in claims.CLAIMS:
         for criterion in claim.every:
