@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from helpers.history import before_first, files_at
 
-from experiments.evidence import claims, rules
+from experiments.evidence import changes, claims, rules
 from experiments.evidence.claims import wording
 from experiments.evidence.rules import (
     MIXED,
@@ -185,8 +185,8 @@ def test_one_pair_on_photographs_gives_no_verdict_on_architecture():
 
 
 def test_each_rule_that_changed_has_a_reason_and_the_verdicts_before_are_kept():
-    assert set(claims.CHANGES) <= set(claims.BY_ID)
-    assert all(claims.CHANGES.values())
+    assert set(changes.SINCE_FIRST_EDITION) <= set(claims.BY_ID)
+    assert all(changes.SINCE_FIRST_EDITION.values())
     before = pd.read_csv(ROOT / "results/first-edition.csv")
     assert list(before) == ["claim", "rung", "verdict", "because"]
     assert set(before["claim"]) == set(claims.BY_ID)
@@ -196,10 +196,10 @@ def test_each_rule_that_changed_has_a_reason_and_the_verdicts_before_are_kept():
 
 
 def test_changes_after_the_first_result_name_what_there_is_and_why():
-    assert set(claims.AMENDMENTS) <= set(claims.BY_ID)
-    assert set(claims.ESTIMATOR_CHANGES) <= set(claims.ESTIMATORS)
-    assert all((*claims.AMENDMENTS.values(), *claims.ESTIMATOR_CHANGES.values()))
-    assert all((ROOT / name).is_file() for name in claims.ESTIMATORS)
+    assert set(changes.AMENDMENTS) <= set(claims.BY_ID)
+    assert set(changes.ESTIMATOR_CHANGES) <= set(changes.ESTIMATORS)
+    assert all((*changes.AMENDMENTS.values(), *changes.ESTIMATOR_CHANGES.values()))
+    assert all((ROOT / name).is_file() for name in changes.ESTIMATORS)
 
 
 # The rules were in another module then.
@@ -222,16 +222,16 @@ def test_rules_and_estimators_are_those_that_stood_before_the_first_result(tmp_p
     )
     declared, now = json.loads(said.stdout), {c.id: repr(c) for c in claims.CLAIMS}
     changed = {name for name in {*declared, *now} if declared.get(name) != now.get(name)}
-    assert changed == set(claims.AMENDMENTS), (
+    assert changed == set(changes.AMENDMENTS), (
         "A claim that was added, changed or dropped after the first result is listed in "
-        "claims.AMENDMENTS with the day and the reason, and no other."
+        "changes.AMENDMENTS with the day and the reason, and no other."
     )
 
     def differs(name: str) -> bool:
         file = before / name
         return not file.is_file() or file.read_bytes() != (ROOT / name).read_bytes()
 
-    assert set(filter(differs, claims.ESTIMATORS)) == set(claims.ESTIMATOR_CHANGES), (
+    assert set(filter(differs, changes.ESTIMATORS)) == set(changes.ESTIMATOR_CHANGES), (
         "What computes evidence and changed after the first result is listed in "
-        "claims.ESTIMATOR_CHANGES with what and why, and nothing else."
+        "changes.ESTIMATOR_CHANGES with what and why, and nothing else."
     )
