@@ -23,7 +23,7 @@ SECTIONS = {
     "hu3": ("5_1_ablation", "What is left of the claim"),
     "hu4": (TRENDS, "Depth of Vision Transformers"),
     "hu5": (TRENDS, "Depth of CNNs"),
-    "hu6": (TRENDS, "The number of heads and their size, apart"),
+    "hu6": (TRENDS, "Heads: their number or their size?"),
     "hu7": (TRENDS, "Overlap: of places or of effects?"),
     "hu8": ("4_neuron_sparsity", "What is left of the claim"),
     "hu9": ("2_1_visual_system", "Is sparser more evolved?"),

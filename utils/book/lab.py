@@ -245,7 +245,7 @@ def _ablation(image: Tensor, intact: Tensor, after: Tensor, k: int) -> tuple[Fig
     _picture(left, image, "the picture")
     sides = [
         ("intact", intact, COLOURS["vit"], 0.4),
-        (f"{k} patches less", after, COLOURS["vit"], 1),
+        (f"without {k} patches", after, COLOURS["vit"], 1),
     ]
     _bars(right, sides)
     return fig, (
