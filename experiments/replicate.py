@@ -1,5 +1,6 @@
 """`python -m experiments replicate`: the declared experiments, as far as there are models."""
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ TASKS = {
     "class-rows": ClassRows,
 }
 BATCH, SEED = 50, 0
+WIDTH = 100  # of a line of the status
 
 
 def experiment(name: str, rung: str) -> Experiment:
@@ -174,6 +176,16 @@ def _conditions(
                         yield Pair.of(one, condition(other, random, {}))
 
 
+def _listed(what: str, models: list[str]) -> str:
+    return textwrap.fill(
+        f"{what}: {', '.join(models)}",
+        WIDTH,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+    )
+
+
 def status(rung: str, out: Path = RESULTS) -> str:
     """What of each experiment is recorded on a rung, what can be, and which models are missing."""
     if rung not in RUNGS:
@@ -193,8 +205,8 @@ def status(rung: str, out: Path = RESULTS) -> str:
         lacking = [m for m in models if m not in done or not declared.count(m)]
         lacking = [m for m in lacking if rung != "imagenet" and m not in trained]
         ready = [m for m in models if m not in done and m not in lacking]
-        lines += [f"  to record: {', '.join(ready)}"] * bool(ready)
-        lines += [f"  to train first: {', '.join(lacking)}"] * bool(lacking)
+        lines += [_listed("to record", ready)] * bool(ready)
+        lines += [_listed("to train first", lacking)] * bool(lacking)
     for name, declared in STANDALONE.items():
         held = finished(file_of(name, rung, out=out)).total()
         lines.append(f"{name}: {held} of {len(declared.parts)} parts recorded. {declared.asks}")

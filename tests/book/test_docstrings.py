@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import utils
-from utils.book.reference import CHAPTER, CHAPTERS, NUMBER
+from utils.book.reference import CHAPTER, CHAPTERS, KEY, NUMBER, SOURCE
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = [
@@ -68,4 +68,14 @@ def test_a_chapter_that_a_docstring_names_mentions_the_thing():
                 ):
                     silent.append(f"{where}: chapter {number}")
     assert named > 20
-    assert silent == []
+    assert silent == [], "Mention the thing by name in that chapter, or do not name the chapter."
+
+
+def test_a_source_that_a_docstring_names_is_in_the_bibliography():
+    entries = (ROOT / "references.bib").read_text(encoding="utf-8")
+    known, named = set(re.findall(r"^@\w+\{(\w+),", entries, re.MULTILINE)), {}
+    for where, docstring, _ in _documented():
+        for mention in SOURCE.finditer(docstring or ""):
+            named |= dict.fromkeys(KEY.findall(mention[1]), where)
+    assert len(named) > 20
+    assert {key: where for key, where in named.items() if key not in known} == {}

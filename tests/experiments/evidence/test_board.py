@@ -361,6 +361,10 @@ def test_commands_train_first(tmp_path, monkeypatch):
 
 def test_what_a_claim_is_judged_from_is_declared():
     assert set(progress.SECTIONS) <= set(claims.BY_ID)
+    judged = {claim.id for claim in claims.CLAIMS if claim.criteria}
+    assert judged <= set(CLAIMS) <= set(claims.BY_ID), (
+        "Each claim has a function of its name, listed in CLAIMS of its module, and only these."
+    )
     for name, claim in CLAIMS.items():
         assert bool(claim.experiments) == bool(claims.BY_ID[name].criteria)
         assert set(claim.experiments) <= {*EXPERIMENTS, *STANDALONE}
@@ -386,6 +390,8 @@ def test_a_claim_links_to_a_section_that_is_there(claim):
     cells = nbformat.read(CHAPTERS / f"{chapter}.ipynb", as_version=4).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     assert re.search(rf"^##+ {re.escape(heading)}$", text, re.MULTILINE)
+    boxes = [cell.source for cell in cells if "board.box(" in cell.source]
+    assert any(f'"{claim}"' in box for box in boxes), f"board.box shows {claim} in {chapter}."
     assert f'href="{chapter}.ipynb#{heading.replace(" ", "-")}"' in claim_cards.shown_in(claim)
 
 

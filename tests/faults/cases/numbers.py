@@ -25,17 +25,12 @@ from utils.measures import (
     statistics,
 )
 from utils.measures.similarity import MinibatchCKA, skip_branch_ratio
+from utils.measures.sparsity import vector
 from utils.models import zoo
 
 INF, NAN = math.inf, math.nan
-MEASURES = {
-    name: getattr(sparsity, name)
-    for name in (
-        *("gini", "treves_rolls", "vinje_gallant", "hoyer", "excess_kurtosis"),
-        *("normalised_entropy", "active_fraction"),
-    )
-}
-SIGNED = ("excess_kurtosis", "active_fraction")
+MEASURES = {name: getattr(sparsity, name) for name in vector.MEASURES}
+SIGNED = [name for name, (_, signed) in vector.MEASURES.items() if signed]
 
 
 def noise(*shape, seed=0):
@@ -67,7 +62,9 @@ def exact(name, values) -> float:
         return float(a)
     if name == "vinje_gallant":
         return float((1 - a) / (1 - Fraction(1, n)))
-    return (math.sqrt(n) - math.sqrt(n * a)) / (math.sqrt(n) - 1)  # hoyer
+    if name == "hoyer":
+        return (math.sqrt(n) - math.sqrt(n * a)) / (math.sqrt(n) - 1)
+    raise KeyError(f"{name} needs its definition here.")
 
 
 PLAIN = [0.5, 3.0, 0.0, 1.25, 2.0, 0.75]

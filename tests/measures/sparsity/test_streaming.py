@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 
 from utils.measures import sparsity
 from utils.measures.sparsity import LifetimeSparseness, PopulationSparseness
+from utils.measures.sparsity.vector import MEASURES
 
 
 def exponential(*shape, seed=0):
@@ -42,18 +43,7 @@ def test_streamed_lifetime_sparseness_equals_that_of_the_whole(sizes):
 
 
 @pytest.mark.parametrize("sizes", SPLITS)
-@pytest.mark.parametrize(
-    "measure",
-    [
-        "gini",
-        "treves_rolls",
-        "vinje_gallant",
-        "hoyer",
-        "excess_kurtosis",
-        "normalised_entropy",
-        "active_fraction",
-    ],
-)
+@pytest.mark.parametrize("measure", MEASURES)
 def test_streamed_population_sparseness_equals_that_of_the_whole(measure, sizes):
     r = (exponential(120, 30) - 0.3).clamp(min=0)
     r[7] = 0

@@ -25,7 +25,6 @@ AT_ONCE = 2**16  # responses that are widened at a time, so that they stay in th
 
 
 def gather_states(state: Tensor, group=None) -> list[Tensor]:
-    # A rank that saw no minibatch still holds 0-dim states: it joins in with the others' shape.
     """The states of all ranks, for torchmetrics.
 
     A rank that saw no minibatch still holds 0-dim states: it joins in with the others' shape.
