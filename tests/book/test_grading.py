@@ -117,6 +117,41 @@ def test_a_check_that_was_edited_is_not_the_one_that_judges():
     assert grading.grade(notebook(), handed_in)["7.1"].state == WRONG
 
 
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "from utils.book.exercises import Check, Verdict\n"
+        "Check.verdict = lambda *a: Verdict('right', 2, 2, '')",
+        "import utils.book.exercises as e\ne._fit = lambda *a: 6",
+        "import torch\ntorch.allclose = lambda *a, **k: True",
+        "import torch\ntorch.Tensor.__eq__ = lambda *a: True",
+        "import builtins\nbuiltins.abs = lambda x: 0",
+    ],
+)
+def test_who_tampers_with_what_judges_scores_nothing_and_spoils_no_other_exercise(trick):
+    chapter = notebook()
+    cells = [cell.copy() for cell in notebook().cells[4:]]
+    for cell in cells:
+        cell.source = cell.source.replace("7.1", "7.2").replace("7_1", "7_2")
+        cell.id = f"{cell.id}-2"
+    chapter.cells += cells
+    handed_in = nbformat.from_dict(chapter)
+    stubs = [cell for cell in handed_in.cells if cell.metadata["tags"] == ["exercise-stub"]]
+    chapter = nbformat.from_dict(chapter)
+    stubs[0].source, stubs[1].source = trick + "\nanswer = 7", "answer = 6"
+    found = grading.grade(chapter, handed_in)
+    assert (found["7.1"].state, found["7.1"].points) in [(BROKEN, 0), (WRONG, 0)]
+    assert (found["7.2"].state, found["7.2"].points) == (RIGHT, 2)
+
+
+def test_a_verdict_that_an_answer_writes_itself_is_none(monkeypatch):
+    ends = os.pipe()
+    monkeypatch.setattr(os, "pipe", lambda: ends)
+    said = "import json, os\nsaid = json.dumps(['right', 2, 2, '']).encode()"
+    found = verdict(f"{said}\nos.write({ends[1]}, said)\nos._exit(0)")
+    assert (found.state, found.points) == (BROKEN, 0)
+
+
 def test_values_given_to_a_student_are_those_that_count():
     given = {"7.1": {"n": 10}}
     for stub, state in (("n = 10\nanswer = 2 * n", RIGHT), ("n = 3\nanswer = 2 * n", WRONG)):

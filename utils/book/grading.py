@@ -3,7 +3,8 @@
 Of a submission only the code between the text of an exercise and its check is taken. It is run in
 a process of its own, after those cells of the book's chapter that the exercise needs, in an empty
 folder, with a time limit and without what an answer has no use for: other processes, the network,
-files elsewhere. That keeps accidents from doing harm; grade strangers' code in a container, as
+files elsewhere; what it makes of the functions that checks are made of is found out. That keeps
+accidents from doing harm, and simple tricks from scoring; grade strangers' code in a container, as
 Gradescope does.
 """
 
@@ -12,6 +13,7 @@ import contextlib
 import io
 import json
 import os
+import secrets
 import select
 import signal
 import symtable
@@ -32,6 +34,7 @@ LEARNING = "_gradients_are_kept"  # after a chapter's cells, among their names
 MEMORY = 4e9  # bytes that it may take beyond what the chapter has
 # What an answer may not do, as Python's audit events name it.
 FORBIDDEN = ("subprocess.", "os.system", "os.exec", "os.fork", "os.kill", "os.spawn", "socket.")
+CHECKS = ("utils", "torch", "numpy", "scipy", "pandas", "math", "builtins")  # are made of these
 CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.truncate", "shutil.")
 
 
@@ -186,12 +189,14 @@ def grade_all(
     space = prepared(chapter)
     space[LEARNING] = torch.is_grad_enabled()
     torch.set_grad_enabled(learning)  # a chapter may switch it off, for itself
+    before = _functions()
     for submission, values in zip(submissions, given or [{}] * len(submissions), strict=True):
         handed_in = answers(submission)
         verdicts = {}
         for each in exercises(chapter):
             code, _ = handed_in.get(each.number, ([], ""))
-            verdicts[each.number] = _apart(each, code, space, values.get(each.number, {}), seconds)
+            own = values.get(each.number, {})
+            verdicts[each.number] = _apart(each, code, space, own, before, seconds)
         yield verdicts
 
 
@@ -234,8 +239,24 @@ def _broken(each: Exercise, why: str) -> Verdict:
     return Verdict(BROKEN, 0, worth(each.text), f"Exercise {each.number}: not yet. {why}")
 
 
+def _functions() -> dict[tuple[str, str], Any]:
+    """The functions and methods of which checks are made: where, name → what is there."""
+    found = {}
+    for path, module in list(sys.modules.items()):
+        if path.partition(".")[0] not in CHECKS:
+            continue
+        for name, thing in list(vars(module).items()):
+            if callable(thing):
+                found[path, name] = thing
+            # By its type: some deprecated things warn when they are asked what they are.
+            if issubclass(type(thing), type) and thing.__module__ == path:
+                methods = {key: value for key, value in vars(thing).items() if callable(value)}
+                found |= {(f"{path}.{name}", key): value for key, value in methods.items()}
+    return found
+
+
 def _apart(
-    each: Exercise, code: Sequence[str], space: dict, given: dict, seconds: float
+    each: Exercise, code: Sequence[str], space: dict, given: dict, before: dict, seconds: float
 ) -> Verdict:
     """As `judge`, in a process of its own that can harm nothing but its verdict."""
     if not code:
@@ -244,6 +265,7 @@ def _apart(
     import torch
 
     reads, writes = os.pipe()
+    signature = secrets.token_hex()  # without it nothing that comes through the pipe is a verdict
     with tempfile.TemporaryDirectory() as folder:
         if not (child := os.fork()):
             try:
@@ -251,7 +273,10 @@ def _apart(
                 _harmless(folder, seconds)
                 torch.set_grad_enabled(space[LEARNING])
                 verdict = judge(each, code, space, given)
-                os.write(writes, json.dumps(verdict).encode())
+                now = _functions()
+                if others := [".".join(at) for at in before if now.get(at) is not before[at]]:
+                    verdict = _broken(each, f"Your code replaces {others[0]}, which checks use.")
+                os.write(writes, json.dumps([signature, *verdict]).encode())
             finally:  # whatever was raised, this process never goes on with what the other does
                 os._exit(0)
         os.close(writes)
@@ -260,7 +285,10 @@ def _apart(
             os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
     try:
-        return Verdict(*json.loads(said))
+        signed, *verdict = json.loads(said)
+        if signed != signature:
+            raise ValueError("not of this judge")
+        return Verdict(*verdict)
     except (TypeError, ValueError):
         late = "took longer than is allowed" if said is None else "ended before it was judged"
         return _broken(each, f"Your code {late} ({seconds:g} s, {MEMORY / 1e9:g} GB).")
