@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,3 +50,13 @@ def test_imports_run_down_the_table_and_never_back():
     for room, rooms in drawing().items():
         assert rooms <= above, f"{room} stands above what it imports"
         above.add(room)
+
+
+def test_the_style_of_figures_loads_few_modules():
+    count = (
+        "import sys, utils.book.plotting; print(sum(m.startswith('utils') for m in sys.modules))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", count], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    )
+    assert 0 < int(said.stdout) <= 12

@@ -33,6 +33,26 @@ def test_the_examples_of_a_module_give_what_they_say(name):
     assert not found.failed
 
 
+def _measures_and_probes():
+    """What a reader's own notebook calls, results apart: dotted name, docstring."""
+    for name in MODULES:
+        if name.startswith(("utils.measures", "utils.probes")):
+            module = importlib.import_module(name)
+            for key in getattr(module, "__all__", ()):
+                thing = getattr(module, key)
+                result = isinstance(thing, type) and (
+                    issubclass(thing, tuple) or "__dataclass_fields__" in vars(thing)
+                )
+                if callable(thing) and not result:
+                    yield f"{name}.{key}", inspect.getdoc(thing) or ""
+
+
+def test_each_measure_and_probe_that_is_exported_has_an_example():
+    found = dict(_measures_and_probes())
+    assert len(found) >= 30
+    assert [name for name, docstring in found.items() if ">>> " not in docstring] == []
+
+
 def _chapters() -> dict[str, str]:
     """Number of a chapter → its text and code."""
     found = {}

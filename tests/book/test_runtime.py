@@ -18,6 +18,8 @@ import torch
 from utils import fetching
 from utils.book import launch, runtime
 
+ROOT = Path(__file__).resolve().parents[2]
+FETCHED = 40e6  # bytes at most, of which a chapter needs some
 STAND_IN = """
 def setup(install=False):
     print("install" if install else "as it is", __file__)
@@ -132,6 +134,16 @@ def test_outside_a_checkout_the_cell_fetches_the_book_at_its_version(published, 
     assert at.stdout.strip() == commit_of(published)
     # The second time it is there, and no address is asked.
     assert run_cell(runtime_folder, version=version).stdout == done.stdout
+
+
+def test_a_runtime_fetches_less_than_it_may():
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
+    ).stdout
+    if not tracked:
+        pytest.skip("A copy without git does not say which files are published.")
+    bytes_ = sum((ROOT / name).stat().st_size for name in tracked.split("\0")[:-1])
+    assert 1e6 < bytes_ < FETCHED
 
 
 def test_weights_and_tables_are_fetched_when_they_are_opened_first(published, tmp_path):

@@ -427,6 +427,13 @@ def percentiles(
 
     Returns:
         The Estimate, without an interval and p if the first value is NaN or infinite.
+
+    Example:
+        >>> import numpy as np
+        >>> from utils.measures import statistics
+        >>> found = statistics.percentiles(np.array([0.5, *np.linspace(0, 1, 101)]), n=20)
+        >>> round(found.low, 3), round(found.high, 3)
+        (0.025, 0.975)
     """
     estimate, drawn = float(values[0]), values[1:][~np.isnan(values[1:])]
     if not np.isfinite(estimate) or not len(drawn):

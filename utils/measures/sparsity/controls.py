@@ -154,6 +154,12 @@ def mean_map(maps: Tensor) -> Tensor:
 
     Raises:
         ValueError: For NaN, infinite or negative weights.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import sparsity
+        >>> sparsity.mean_map(torch.eye(2)).tolist()
+        [0.5, 0.5]
     """
     return checked(maps, "mean_map").mean(0)
 
@@ -169,6 +175,14 @@ def permute_heads(maps: Tensor, generator: torch.Generator) -> Tensor:
 
     Returns:
         The same values in new places, same shape.
+
+    Example:
+        >>> import torch
+        >>> from utils.measures import sparsity
+        >>> maps = torch.eye(4)[:1].expand(1, 3, 4)  # three heads that look at one place
+        >>> moved = sparsity.permute_heads(maps, torch.Generator().manual_seed(0))
+        >>> moved.sum(-1).tolist(), moved.amax(-1).tolist()
+        ([[1.0, 1.0, 1.0]], [[1.0, 1.0, 1.0]])
     """
     draws = torch.rand(maps.shape, generator=generator, device=generator.device)
     return maps.gather(-1, draws.argsort(-1).to(maps.device))
