@@ -42,6 +42,16 @@ def test_the_command_prints_a_table_with_a_row_for_each_contender():
     assert all(float(ratio) > 0 and int(rate) > 0 for _, ratio, rate in ratios)
 
 
+def test_starting_is_compared_with_imports_alone():
+    said = printed("benchmarks.starting", "--rounds", "1")
+    rows = re.findall(r"^(\S.{33}) *(\d+\.\d\d) *(\d+\.\d\d)$", said, re.MULTILINE)
+    ratios = {name.strip(): float(ratio) for name, _, ratio in rows}
+    assert len(ratios) == 5
+    assert all(ratio > 0 for ratio in ratios.values())
+    floors = [name for name in ratios if name.startswith("imports")]
+    assert [ratios[name] for name in floors] == [1, 1]
+
+
 @pytest.mark.skipif(chromium() is None, reason="no Chromium was found on the path")
 def test_pages_take_turns_and_have_a_row_each_once_their_formulas_are_typeset(tmp_path):
     typeset = "document.querySelector('.math').append(document.createElement('mjx-container'))"
