@@ -20,6 +20,7 @@ from utils.book.build import ROOT
 
 CHAPTER, OURS = "3_attention_sparsity", ("utils", "experiments")
 FLOOR = "import torch, timm"
+LOOKS = "import ipywidgets, seaborn"  # what every chapter's figures are made with
 EVIDENCE = "from experiments.evidence import table; print(len(table.evidence()))"
 MEASURE = ("-m", "experiments", "measure", "vit-d6-h4", "-n", "20", "--out")
 
@@ -31,7 +32,7 @@ def first_cells(chapter: str) -> tuple[str, str]:
     lines = [n for n in ast.parse(imports).body if isinstance(n, ast.Import | ast.ImportFrom)]
     others = [n for n in lines if not getattr(n, "module", "").startswith(OURS)]
     ours, theirs = ("\n".join(map(ast.unparse, some)) for some in (lines, others))
-    return f"{setup}\n{ours}", f"{FLOOR}\n{theirs}"
+    return f"{setup}\n{ours}", f"{FLOOR}\n{LOOKS}\n{theirs}"
 
 
 def seconds(words: tuple[str, ...]) -> float:

@@ -19,9 +19,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from utils.book import launch, policy
+from utils.book.runtime import PAGES
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = "SEEING_SPARSELY_PAGES"  # set while pages are rendered, behind which no kernel is
 CELL_SOURCES = ("utils", "experiments", "zoo", "results", "constraints.txt")
 # In place of the page that Jupyter Book puts at the root: browsers ask in vain for the icon that it
 # does not name.

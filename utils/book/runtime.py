@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "seeing-sparsely"
+PAGES = "SEEING_SPARSELY_PAGES"  # set while pages are rendered, behind which no kernel is
 
 # The first code cell of every chapter, letter for letter: `python -m utils.book.runtime` writes it
 # into all, and the tests compare. It has to stand alone: outside a checkout there is nothing yet to

@@ -21,7 +21,7 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .build import PAGES
+from .runtime import PAGES
 
 MINIMUM_ALT = 40  # characters; less cannot say what is seen
 SMALL = 128  # px; pictures up to this size are stimuli whose single pixels should stay visible

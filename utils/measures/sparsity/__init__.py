@@ -6,6 +6,8 @@ counts responses near a unit's own best (`half_peak`); the rest are the controls
 every number (`controls`).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .controls import (
     PatchRows,
     PlacementOverlap,
@@ -18,7 +20,6 @@ from .controls import (
     shuffle_stimuli,
 )
 from .half_peak import HalfPeakFraction, half_peak_fraction
-from .streaming import LifetimeSparseness, LifetimeSummary, PopulationSparseness, PopulationSummary
 from .vector import (
     active_fraction,
     excess_kurtosis,
@@ -28,6 +29,14 @@ from .vector import (
     treves_rolls,
     vinje_gallant,
 )
+
+if TYPE_CHECKING:
+    from .streaming import (
+        LifetimeSparseness,
+        LifetimeSummary,
+        PopulationSparseness,
+        PopulationSummary,
+    )
 
 __all__ = [
     "HalfPeakFraction",
@@ -53,3 +62,12 @@ __all__ = [
     "treves_rolls",
     "vinje_gallant",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What accumulates is imported when it is asked for: torchmetrics takes long to load."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import streaming
+
+    return getattr(streaming, name)
