@@ -70,6 +70,25 @@ def test_a_student_edition_tells_no_solution_and_nothing_of_its_checks(path):
     assert "## References" in text or "{cite" not in json.dumps(chapter)
 
 
+@pytest.mark.slow
+def test_the_command_writes_editions_with_figures_and_none_of_the_solutions_outputs(tmp_path):
+    assert coursework.main(["make", "2.2b", "--no-autograder", "--out", str(tmp_path)]) == 0
+    files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    name = "2_2b_how_sure.ipynb"
+    assert files == {f"student/{name}", f"instructor/{name}", "exercises.csv"}
+    whole, handed_out = (read(tmp_path / who / name) for who in ("instructor", "student"))
+    outputs = {cell.id: json.dumps(cell.get("outputs", [])) for cell in handed_out.cells}
+    assert sum("image/png" in said for said in outputs.values()) > 3
+    text, solutions = json.dumps(handed_out), grading.exercises(whole)
+    assert len(solutions) >= 3
+    for each in solutions:
+        assert f"Exercise {each.number}: not answered yet." in outputs[each.check.id]
+        said = "".join(out.get("text", "") for out in each.solution.outputs)
+        lines = [line for line in said.splitlines() if "not yet" not in line]
+        assert f"Exercise {each.number}: right" in lines[-1]
+        assert [line for line in lines if len(line) > 8 and line in text] == []
+
+
 def test_a_students_mystery_cell_answers_as_the_books_and_does_not_show_what_it_is():
     (path,) = coursework.chapter_files(["2.1"])
     chapter = read(path)
