@@ -39,6 +39,15 @@ def solved(chapter, edition):
     return edition
 
 
+@pytest.mark.parametrize(
+    "path", coursework.CHAPTERS.glob("[0-9]_*.ipynb"), ids=lambda path: path.stem
+)
+def test_a_chapter_says_what_its_reader_can_do_then(path):
+    found = coursework.objectives(read(path))
+    assert 2 <= len(found) <= 5
+    assert all(10 < len(each) < 200 and each[-1] not in ".;," for each in found)
+
+
 def test_chapters_are_found_by_their_numbers():
     assert coursework.chapter_files(["3", "5_1", "2.1"])[0] == CHAPTER
     assert len(coursework.chapter_files(["3", "5_1", "2.1"])) == 3

@@ -37,6 +37,7 @@ from .runtime import ROOT, version
 CHAPTERS = ROOT / "chapters"
 ABOUT = "seeing_sparsely"  # key of a notebook's metadata
 PRIVATE = ("wrong", "right", "rubric", "sealed")  # of a cell's metadata: they tell the solution
+OBJECTIVES = "After this chapter you can"
 ASKS = '"""Says whether there is an answer of the right kind."""'
 CODE = ("utils", "experiments")  # what a chapter imports
 # What a cell with `sealed` in its metadata becomes for students: names without how they are made.
@@ -364,6 +365,20 @@ def make(
             autograder(path, out / "autograder" / f"{path.stem}.zip", secret)
         rows += [dict(chapter=path.stem, **row) for row in table(notebook)]
     _write_table(out / "exercises.csv", rows)
+
+
+def objectives(notebook) -> list[str]:
+    """What a reader can do after a chapter.
+
+    Args:
+        notebook: The chapter, with a list below OBJECTIVES.
+
+    Returns:
+        The points of that list, without their last comma or stop; empty where there is no list.
+    """
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    text = next((source for source in cells if source.startswith(OBJECTIVES)), "")
+    return [line[2:].rstrip(".;") for line in text.splitlines() if line.startswith("- ")]
 
 
 def table(notebook) -> Iterator[dict[str, Any]]:
