@@ -52,6 +52,19 @@ def test_imports_run_down_the_table_and_never_back():
         above.add(room)
 
 
+def test_what_every_chapter_imports_leaves_slow_packages_alone():
+    names = "utils.measures.sparsity, utils.book.widgets, experiments.evidence.board"
+    slow = "print(*{'torchmetrics', 'nbformat', 'transformers'} & set(sys.modules))"
+    said = subprocess.run(
+        [sys.executable, "-c", f"import sys, {names}; {slow}"],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert said.stdout.strip() == ""
+
+
 def test_the_style_of_figures_loads_few_modules():
     count = (
         "import sys, utils.book.plotting; print(sum(m.startswith('utils') for m in sys.modules))"

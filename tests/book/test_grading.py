@@ -126,6 +126,9 @@ def test_a_check_that_was_edited_is_not_the_one_that_judges():
         "import torch\ntorch.allclose = lambda *a, **k: True",
         "import torch\ntorch.Tensor.__eq__ = lambda *a: True",
         "import builtins\nbuiltins.abs = lambda x: 0",
+        "from utils.book.exercises import Check, Verdict\n"
+        "def easy(*a):\n    return ('right', 2, 2, '')\n"
+        "Check.verdict.__code__ = easy.__code__",
     ],
 )
 def test_who_tampers_with_what_judges_scores_nothing_and_spoils_no_other_exercise(trick):

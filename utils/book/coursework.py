@@ -374,7 +374,7 @@ def objectives(notebook) -> list[str]:
         notebook: The chapter, with a list below OBJECTIVES.
 
     Returns:
-        The points of that list, without their last comma or stop; empty where there is no list.
+        The points of that list, without their last semicolon or stop; empty where there is no list.
     """
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     text = next((source for source in cells if source.startswith(OBJECTIVES)), "")

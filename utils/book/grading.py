@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from .exercises import BROKEN, UNANSWERED, Verdict
@@ -240,7 +241,10 @@ def _broken(each: Exercise, why: str) -> Verdict:
 
 
 def _functions() -> dict[tuple[str, str], Any]:
-    """The functions and methods of which checks are made: where, name → what is there."""
+    """The functions and methods of which checks are made: where, name → what is there.
+
+    Of a function written in Python that is its code, which can be exchanged inside it.
+    """
     found = {}
     for path, module in list(sys.modules.items()):
         if path.partition(".")[0] not in CHECKS:
@@ -252,7 +256,9 @@ def _functions() -> dict[tuple[str, str], Any]:
             if issubclass(type(thing), type) and thing.__module__ == path:
                 methods = {key: value for key, value in vars(thing).items() if callable(value)}
                 found |= {(f"{path}.{name}", key): value for key, value in methods.items()}
-    return found
+    return {
+        at: thing.__code__ if type(thing) is FunctionType else thing for at, thing in found.items()
+    }
 
 
 def _apart(
