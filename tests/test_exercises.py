@@ -75,3 +75,36 @@ def test_a_check_accepts_what_is_right_and_says_what_is_wrong_with_others(chapte
             assert said.state == RIGHT, f"{name} = {value}: {said.sentence}"
     assert len(right) >= FEWEST_RIGHT
     assert len(wrong) >= FEWEST_WRONG
+
+
+class Frozen(ast.NodeTransformer):
+    """Code in which a name has become the number that it stood for."""
+
+    def __init__(self, name: str, value: ast.expr):
+        self.name, self.value, self.met = name, value, False
+
+    def visit_Name(self, node):
+        if node.id != self.name or not isinstance(node.ctx, ast.Load):
+            return node
+        self.met = True
+        return self.value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("chapter", "exercise"),
+    [case for case in every_exercise() if case.values[1].stub.metadata.get("variants")],
+)
+def test_an_answer_for_the_value_in_the_book_is_wrong_for_another(chapter, exercise):
+    space, learning = known(chapter)
+    torch.set_grad_enabled(learning)
+    statements = parsed(exercise.solution).body[:-1]
+    for name, values in exercise.stub.metadata["variants"].items():
+        (book,) = re.findall(rf"(?m)^{name} = ([^#\n]+)", exercise.stub.source)
+        frozen = Frozen(name, ast.parse(book).body[0].value)
+        code = ast.unparse(ast.Module([frozen.visit(each) for each in statements], []))
+        if not frozen.met:  # it looks at what the value has made
+            continue
+        for value in values:
+            said = judge(exercise, [code], space, {name: value})
+            assert said.state == WRONG, f"{name} = {value}: {said.sentence}"
