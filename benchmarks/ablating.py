@@ -37,9 +37,8 @@ def class_rows(*blocks: int, rows: str = "class") -> list[list[AblationSpec]]:
     ]
 
 
-def neurons(block: int) -> list[AblationSpec]:
-    sets = torch.arange(768).view(K, -1)
-    return [AblationSpec(f"blocks.{block}.mlp.act", channels=channels) for channels in sets]
+def channels(layer: str, count: int) -> list[AblationSpec]:
+    return [AblationSpec(layer, channels=some) for some in torch.arange(count).view(K, -1)]
 
 
 def ours(conditions: list) -> Callable:
@@ -75,6 +74,27 @@ def loop(block: int, rows: slice = slice(0, 1)) -> Callable:
         return lambda batches: [
             torch.stack([hooked(model, layer, x, keys, rows) for keys in SETS]) for x in batches
         ]
+
+    return make
+
+
+def loop_over_channels(name: str, count: int, axis: int) -> Callable:
+    def make(model):
+        layer = model.get_submodule(name)
+
+        def without(x, some):
+            handle = layer.register_forward_hook(
+                lambda module, args, out: out.index_fill(axis, some, 0)
+            )
+            logits = model(x)
+            handle.remove()
+            return logits
+
+        def run(batches):
+            sets = torch.arange(count, device=batches[0].device).view(K, -1)
+            return [torch.stack([without(x, some) for some in sets]) for x in batches]
+
+        return run
 
     return make
 
@@ -147,6 +167,19 @@ def papers_conditions(together: int) -> Callable:
     return make
 
 
+# -- Channels of models whose blocks differ in cost -----------------------------------------------
+
+
+def resnet() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("resnet18").eval()
+
+
+def swin() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("swin_tiny_patch4_window7_224").eval()
+
+
 CONTENDERS = {
     "16 ablations of class rows in the last two blocks (deit_tiny, 224 px, batch 8)": (
         deit,
@@ -167,9 +200,27 @@ CONTENDERS = {
             "ours, L = 6 (floor 8.5)": ours(class_rows(6)),
             "ours, L = 9 (floor 4.75)": ours(class_rows(9)),
             "ours, L = 6, all rows": ours(class_rows(6, rows="all")),
-            "ours, L = 6, neurons": ours(neurons(6)),
+            "ours, L = 6, neurons": ours(channels("blocks.6.mlp.act", 768)),
             "loop, L = 6": loop(6),
             "loop, L = 6, all rows": loop(6, slice(None)),
+        },
+    ),
+    "16 ablations of a CNN's channels (resnet18, 224 px, batch 8)": (
+        resnet,
+        {
+            "plain forward": plain,
+            "ours, third of 4 stages": ours(channels("layer3.1.act2", 256)),
+            "ours, last": ours(channels("layer4.1.act2", 512)),
+            "loop, third of 4 stages": loop_over_channels("layer3.1.act2", 256, 1),
+        },
+    ),
+    "16 ablations of a Swin's neurons (swin_tiny, 224 px, batch 8)": (
+        swin,
+        {
+            "plain forward": plain,
+            "ours, third of 4 stages": ours(channels("layers.2.blocks.3.mlp.act", 1536)),
+            "ours, last": ours(channels("layers.3.blocks.1.mlp.act", 3072)),
+            "loop, third of 4 stages": loop_over_channels("layers.2.blocks.3.mlp.act", 1536, -1),
         },
     ),
     "the paper's four conditions on 32 images (vit_tiny, 224 px)": (
