@@ -42,6 +42,22 @@ def test_a_page_fits_a_phone_in_light_and_dark(visit, name, scheme):
     assert page.evaluate("document.documentElement.dataset.theme") in (scheme, None)
 
 
+# Words on two lines of a cell, whose text has only letters, spaces, hyphens and brackets.
+BROKEN = """cells => cells.flatMap(cell => [...cell.childNodes]
+    .filter(node => node.nodeType === Node.TEXT_NODE && /^[\\p{L} ()-]+$/u.test(node.data))
+    .flatMap(node => [...node.data.matchAll(/\\p{L}+/gu)].filter(word => {
+        const range = document.createRange();
+        range.setStart(node, word.index);
+        range.setEnd(node, word.index + word[0].length);
+        return new Set([...range.getClientRects()].map(box => Math.round(box.top))).size > 1;
+    }).map(word => word[0])))"""
+
+
+@every_page
+def test_no_word_in_a_table_is_cut_in_two_on_a_phone(visit, name):
+    assert visit(name, width=400).eval_on_selector_all(".bd-article :is(th, td)", BROKEN) == []
+
+
 def test_the_colours_of_charts_stand_out_in_the_dark(visit):
     painted = (
         visit("chapters/3_attention_sparsity.html", scheme="dark")
