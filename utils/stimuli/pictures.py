@@ -12,6 +12,7 @@ from .places import printable
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of TIFF
 WHITE_IS_ZERO = 0
+MEANT = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # of Pillow, with a reason
 
 
 def decode(name: str, content: bytes) -> Image.Image | Damaged:
@@ -27,9 +28,9 @@ def decode(name: str, content: bytes) -> Image.Image | Damaged:
         return _rgb(Image.open(io.BytesIO(content), formats=FORMATS))
     except UnidentifiedImageError:  # whose words are about the buffer
         return Damaged(printable(name), f"it cannot be read as {', '.join(FORMATS)}")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Damaged(printable(name), printable(error).rstrip("."))
-    except Exception as error:  # a decoder at a loss: files of any content come here
+    except Exception as error:  # files of any content come here
+        if isinstance(error, MEANT) and not isinstance(error, UnicodeError):
+            return Damaged(printable(name), printable(error).rstrip("."))
         return Damaged(printable(name), f"Pillow fails to decode it ({type(error).__name__})")
 
 

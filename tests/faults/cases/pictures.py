@@ -142,9 +142,9 @@ def in_mode(mode: str, form: str):
     picture = Image.fromarray(COLOURS).convert(mode)
     try:
         content = saved(picture, form, **({"lossless": True} if form == "WEBP" else {}))
-    except (OSError, KeyError, ValueError):  # the format does not know the mode
+        right = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) / 255
+    except (OSError, KeyError, ValueError):  # the format, or this Pillow, does not know the mode
         return None
-    right = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) / 255
     return Case(f"a picture in mode {mode} as {form}", pixels(f"a.{ENDING[form]}", content), right)
 
 
