@@ -95,16 +95,18 @@ class Frozen(ast.NodeTransformer):
     ("chapter", "exercise"),
     [case for case in every_exercise() if case.values[1].stub.metadata.get("variants")],
 )
-def test_an_answer_for_the_value_in_the_book_is_wrong_for_another(chapter, exercise):
+def test_an_answer_for_one_value_is_wrong_for_another(chapter, exercise):
     space, learning = known(chapter)
     torch.set_grad_enabled(learning)
-    statements = parsed(exercise.solution).body[:-1]
     for name, values in exercise.stub.metadata["variants"].items():
         (book,) = re.findall(rf"(?m)^{name} = ([^#\n]+)", exercise.stub.source)
-        frozen = Frozen(name, ast.parse(book).body[0].value)
-        code = ast.unparse(ast.Module([frozen.visit(each) for each in statements], []))
-        if not frozen.met:  # it looks at what the value has made
-            continue
-        for value in values:
-            said = judge(exercise, [code], space, {name: value})
-            assert said.state == WRONG, f"{name} = {value}: {said.sentence}"
+        for copied in (ast.literal_eval(book), *values):
+            frozen = Frozen(name, ast.parse(repr(copied)).body[0].value)
+            nodes = [frozen.visit(each) for each in parsed(exercise.solution).body[:-1]]
+            if not frozen.met:  # it looks at what the value has made
+                break
+            code = ast.unparse(ast.Module(nodes, []))
+            for value in values:
+                if value != copied:
+                    said = judge(exercise, [code], space, {name: value})
+                    assert said.state == WRONG, f"{copied} for {value}: {said.sentence}"

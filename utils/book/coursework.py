@@ -206,7 +206,8 @@ def instructor_edition(notebook):
         ]
         for name, values in each.stub.metadata.get("variants", {}).items():
             lines.append(f"- Students are given one of these as `{name}`: {values}.")
-        lines += ["", "The check refuses these, each with a sentence of its own:", ""]
+        own = "With the book's value, the" if each.stub.metadata.get("variants") else "The"
+        lines += ["", f"{own} check refuses these, each with a sentence of its own:", ""]
         wrong = [f"```python\n{code}\n```" for code in each.check.metadata.get("wrong", [])]
         cell = nbformat.v4.new_markdown_cell("\n".join([*lines, *wrong]))
         edition.cells.insert(edition.cells.index(each.solution) + 1, cell)
