@@ -49,3 +49,11 @@ def test_pictures_cut_short_are_never_half_shown(form):
     whole = content(form, "RGB")
     for size in random.Random(0).sample(range(len(whole) * 9 // 10), 40):
         assert isinstance(decode("1.png", whole[:size]), Damaged)
+
+
+def test_a_header_that_is_no_text_is_said_without_its_bytes(monkeypatch):
+    def confused(*args, **options):
+        return b"\x82".decode("ascii")
+
+    monkeypatch.setattr("utils.stimuli.pictures.Image.open", confused)
+    assert decode("a/1.ppm", b"").reason == "Pillow fails to decode it (UnicodeDecodeError)"
